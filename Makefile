@@ -1,0 +1,44 @@
+# Every target works on a fresh machine that has only Python >= 3.11; all it makes is .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: install demo test check format docs clean
+.DEFAULT_GOAL := install
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
+	@touch $(STAMP)
+
+$(DEV_STAMP): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP) $(DEV_STAMP)
+
+install: $(STAMP)   ## .venv with the command .venv/bin/dfs
+
+demo: $(STAMP)      ## a cluster on this machine: store, kill a datanode, read everything back
+	$(BIN)/python -m dfs.demo
+
+test: $(DEV_STAMP)  ## the whole test-suite
+	$(BIN)/python -m pytest
+
+check: $(DEV_STAMP) ## format, lint, types, unit and contract tests: under 30 s
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/unit tests/contract
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(DEV_STAMP)  ## the generated pages: protocol, settings, commands, dfs.example.toml
+	$(BIN)/python -m dfs.cli.generate
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

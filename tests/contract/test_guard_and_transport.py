@@ -1,0 +1,335 @@
+"""The two ends of the wire against each other and against strangers: limits, taken-over bodies, broken connections."""
+
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from dfs.protocol import errors as e
+from dfs.protocol import messages as m
+from dfs.protocol import operations as o
+from dfs.protocol.chunk_format import wire_size
+from dfs.protocol.digests import BLOCK_SIZE, block_table, root_digest
+from dfs.protocol.guard import HEAD_BYTES_MAX, BodySource, _Server, bind, encode_request_line, run_server, take_body
+from dfs.protocol.server import (
+    ASGIApp,
+    Caller,
+    Receive,
+    Scope,
+    Send,
+    content_length,
+    header,
+    protocol_app,
+    send_answer,
+    send_error,
+)
+from dfs.protocol.transport import Transport
+
+CHUNK = "0123456789abcdef" * 2
+SEED = 20260101
+
+
+def read_all(source: BodySource) -> bytes:
+    buffer = memoryview(bytearray(1 << 16))
+    taken = bytearray()
+    while count := source.readinto(buffer):
+        taken += buffer[:count]
+    return bytes(taken)
+
+
+def an_app(loop_only: bool = False) -> ASGIApp:
+    """A server with one operation that answers, one that fails, one that breaks, and chunks that are echoed."""
+
+    def cluster(_request: m.Empty, caller: Caller) -> m.ClusterFacts:
+        return m.ClusterFacts(
+            cluster=CHUNK, version=caller.principal, protocol=1, time_ms=5, replication=3, chunk_size_bytes=1,
+            pack_limit_bytes=1,
+        )  # fmt: skip
+
+    def stat(request: m.Stat, _caller: Caller) -> m.Entry:
+        raise e.FileNotFound(f"{request.path}: no such file or directory", path=request.path)
+
+    def usage(_request: m.Stat, _caller: Caller) -> m.Usage:
+        raise ZeroDivisionError("a bug")
+
+    async def put(scope: Scope, receive: Receive, send: Send, _chunk: str) -> None:
+        import asyncio
+
+        if header(scope, o.HEADER_CAPABILITY) == "refuse":
+            await send_error(send, e.NotPermitted("this capability is not one"), unread=receive)
+            return
+        length = content_length(scope)
+        assert length is not None
+        if loop_only:
+            scope["extensions"].clear()
+        try:
+            async with take_body(scope, receive, length=length, idle_s=0.5) as source:
+                body = await asyncio.to_thread(read_all, source)
+        except TimeoutError:
+            await send_error(send, e.InvalidRequest("the body paused for too long"), unread=receive)
+            return
+        except ConnectionError as error:
+            await send_error(send, e.InvalidRequest(str(error)), unread=receive)
+            return
+        digest = root_digest(len(body), block_table(body)).hex()
+        await send_answer(send, 201, msgspec.json.encode(m.StoredChunk(receipts=[digest, type(source).__name__])))
+
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(request.scope["raw_path"])
+
+    return protocol_app(
+        {o.CLUSTER: cluster, o.STAT: stat, o.USAGE: usage},
+        bytes_handlers={o.PUT_CHUNK: put},
+        otherwise=Starlette(routes=[Route("/{path:path}", page)]),
+    )
+
+
+@contextmanager
+def served(app: ASGIApp) -> Iterator[str]:
+    servers: list[_Server] = []
+    original = _Server.__init__
+
+    def remember(self: _Server, config: object, started: Callable[[], None]) -> None:
+        original(self, config, started)  # type: ignore[arg-type]
+        servers.append(self)
+
+    sock, url = bind("127.0.0.1:0", insecure=False)
+    listening = threading.Event()
+    thread = threading.Thread(target=lambda: run_server(app, sock=sock, started=listening.set))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Server, "__init__", remember)
+        thread.start()
+        assert listening.wait(10)
+    try:
+        yield url
+    finally:
+        servers[0].should_exit = True
+        thread.join(15)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(name="url", scope="module")
+def a_server() -> Iterator[str]:
+    with served(an_app()) as url:
+        yield url
+
+
+@pytest.fixture(name="transport")
+def a_transport() -> Iterator[Transport]:
+    transport = Transport(no_progress_s=2.0)
+    yield transport
+    transport.close()
+
+
+def raw(url: str, request: bytes, timeout_s: float = 5.0) -> bytes:
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=timeout_s) as sock:
+        sock.sendall(request)
+        answer = bytearray()
+        try:
+            while piece := sock.recv(65536):
+                answer += piece
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return bytes(answer)
+
+
+def send_chunk(transport: Transport, url: str, data: bytes, capability: str = "x", piece: int = 1 << 20) -> list[str]:
+    table = block_table(data)
+    return transport.put_chunk(
+        url,
+        chunk=CHUNK,
+        capability=capability,
+        pieces=(data[start : start + piece] for start in range(0, len(data), piece)),
+        length=len(data),
+        table=table,
+        root=root_digest(len(data), table),
+    ).receipts
+
+
+def test_a_call_returns_the_answer_and_carries_the_principal(url: str) -> None:
+    transport = Transport(principal="ada")
+    assert transport.call(url, o.CLUSTER, m.Empty()).version == "ada"
+    transport.close()
+
+
+def test_an_error_arrives_as_what_was_raised(url: str, transport: Transport) -> None:
+    with pytest.raises(e.FileNotFound, match="/nope: no such file") as caught:
+        transport.call(url, o.STAT, m.Stat(path="/nope"))
+    assert caught.value.detail == {"path": "/nope"}
+
+
+def test_a_bug_in_an_operation_is_one_internal_error_without_its_traceback(url: str, transport: Transport) -> None:
+    with pytest.raises(e.DfsError, match="internal error") as caught:
+        transport.call(url, o.USAGE, m.Stat(path="/"))
+    assert "ZeroDivision" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [1, BLOCK_SIZE, 70_000, 3_000_000])
+@pytest.mark.parametrize("loop_only", [False, True], ids=["taken over", "asked from the loop"])
+def test_a_body_arrives_whole_and_the_connection_lives_on(length: int, loop_only: bool, transport: Transport) -> None:
+    data = random.Random(SEED + length).randbytes(length)
+    table = block_table(data)
+    body = data + table + length.to_bytes(8, "little") + root_digest(length, table)
+    with served(an_app(loop_only)) as url:
+        for _ in range(3):
+            digest, source = send_chunk(transport, url, data)
+            assert digest == root_digest(len(body), block_table(body)).hex()
+            assert source == ("_LoopSource" if loop_only else "_SocketSource")
+            assert len(transport._pool.idle[url]) == 1, "the connection is used again"
+            transport.call(url, o.CLUSTER, m.Empty())
+
+
+def test_a_refusal_reaches_the_sender_before_the_whole_body_is_sent(url: str, transport: Transport) -> None:
+    for _ in range(5):
+        with pytest.raises(e.NotPermitted, match="not one"):
+            send_chunk(transport, url, bytes(16 << 20), capability="refuse")
+
+
+def test_a_body_that_pauses_too_long_is_given_up(url: str, transport: Transport) -> None:
+    outgoing = transport.begin_put(url, chunk=CHUNK, capability="x", length=1000)
+    outgoing.send(b"x" * 10)
+    with pytest.raises(e.InvalidRequest, match="paused"):
+        outgoing.finish()
+
+
+def test_nobody_at_home_is_not_sent(transport: Transport) -> None:
+    sock, url = bind("127.0.0.1:0", insecure=False)
+    sock.close()
+    with pytest.raises(e.NotSent, match="can't reach"):
+        transport.call(url, o.CLUSTER, m.Empty())
+    with pytest.raises(e.NotSent):
+        transport.begin_put(url, chunk=CHUNK, capability="x", length=1)
+
+
+def a_stranger(answer: bytes) -> tuple[str, threading.Thread]:
+    """A server that reads one request and says `answer`."""
+    sock = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with sock, sock.accept()[0] as peer:
+            peer.recv(65536)
+            if answer:
+                peer.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return f"http://127.0.0.1:{sock.getsockname()[1]}", thread
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"", e.OutcomeUnknown),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", e.OutcomeUnknown),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", e.BadAnswer),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", e.BadAnswer),
+        (b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 5\r\n\r\noops!", e.BadAnswer),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", e.OutcomeUnknown),
+    ],
+)
+def test_what_a_stranger_answers_is_named(answer: bytes, kind: type[e.DfsError], transport: Transport) -> None:
+    url, thread = a_stranger(answer)
+    with pytest.raises(kind):
+        transport.call(url, o.CLUSTER, m.Empty())
+    thread.join(5)
+
+
+def test_a_short_answer_to_a_read_is_never_taken_for_the_chunk(transport: Transport) -> None:
+    for answer, kind in [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc", e.OutcomeUnknown),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc", e.BadAnswer),
+    ]:
+        url, thread = a_stranger(answer)
+        with pytest.raises(kind):
+            transport.get_chunk(
+                url, chunk=CHUNK, capability="x", offset=0, length=10, mode="exact", into=[memoryview(bytearray(10))]
+            )
+        thread.join(5)
+
+
+# --- strangers' requests: never a 500 (F82, F83) --------------------------------------------------------------------
+
+HOST = b"Host: x\r\nDfs-Protocol: 1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /" + b"a" * (HEAD_BYTES_MAX + 1) + b" HTTP/1.1\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 4000 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"\r\nGET / HTTP/1.1\r\nx: " + b"y" * 40_000, 200),
+        (b"POST /v1/stat HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\n{{{", 400),
+        (b"POST /v1/stat HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n\xff\xfe", 400),
+        (b"POST /v1/stat HTTP/1.1\r\n" + HOST + b"Content-Length: 200000\r\n\r\n" + b"[" * 200_000, 400),
+        (b"POST /v1/stat HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999\r\n\r\n", 413),
+        (b"POST /v1/stat HTTP/1.1\r\n" + HOST + b"Content-Length: +5\r\n\r\n{}   ", 400),
+        (b"POST /v1/stat HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"POST /v1/nope HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}", 400),
+        (b"GET /v1/stat HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"PUT /v1/chunks/../etc HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}", 400),
+        (b"PUT /v1/chunks/" + b"A" * 32 + b" HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}", 400),
+        (b"POST /x HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 400),
+    ],
+)
+def test_a_malformed_request_gets_its_status_and_never_a_500(url: str, request_bytes: bytes, status: int) -> None:
+    answer = raw(url, request_bytes, timeout_s=0.5)
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+    assert b"HTTP/1.1 500" not in answer
+
+
+def test_raw_utf8_in_the_request_line_reaches_the_app_percent_encoded(url: str) -> None:
+    request = "GET /files/ü%20x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    assert raw(url, request).endswith(b"/files/%C3%BC%20x")
+
+
+def test_a_request_line_in_ascii_is_left_alone() -> None:
+    head = b"GET /a%20b HTTP/1.1\r\nx: \xff\r\n\r\n"
+    assert encode_request_line(head) == head
+
+
+def test_a_head_that_never_ends_is_dropped(url: str, monkeypatch: pytest.MonkeyPatch) -> None:  # F80
+    monkeypatch.setattr("dfs.protocol.guard.HEAD_TIMEOUT_S", 0.3)
+    assert raw(url, b"GET / HTTP/1.1\r\nx:").startswith(b"HTTP/1.1 408 ")
+    assert raw(url, b"") == b""
+
+
+def test_requests_that_arrive_byte_by_byte_or_together_are_served(url: str) -> None:
+    request = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /two HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert raw(url, request + request + last).count(b"HTTP/1.1 200") == 3
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        for byte in last:
+            sock.sendall(bytes((byte,)))
+        assert b"/two" in sock.makefile("rb").read()
+
+
+def test_an_address_that_others_can_reach_needs_insecure() -> None:
+    with pytest.raises(e.InvalidRequest, match="--insecure"):
+        bind("0.0.0.0:0", insecure=False)
+    sock, _ = bind("0.0.0.0:0", insecure=True)
+    sock.close()
+    for text in ["", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ":80"]:
+        with pytest.raises(e.InvalidRequest, match="listen"):
+            bind(text, insecure=False)
+
+
+def test_a_port_in_use_is_said_in_one_sentence() -> None:
+    sock, url = bind("127.0.0.1:0", insecure=False)
+    with sock, pytest.raises(e.InvalidRequest, match="in use"):
+        bind(url.removeprefix("http://"), insecure=False)
+
+
+def test_the_announced_size_of_a_put_covers_data_and_footer() -> None:
+    assert wire_size(1) == 1 + 8 + 24
+    assert wire_size(BLOCK_SIZE + 1) == BLOCK_SIZE + 1 + 16 + 24

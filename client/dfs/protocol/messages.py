@@ -283,6 +283,8 @@ class Stage(Struct, frozen=True, kw_only=True):
     extents: Annotated[list[StagedExtent], Meta(max_length=ITEMS_MAX)] = []
     chunks: NewChunks = []
     actions: Actions = []
+    replication: Replication | None = None
+    """The replicas that the chunks of this call were granted for; None: the cluster's default."""
 
 
 class Staged(Struct, frozen=True, kw_only=True):

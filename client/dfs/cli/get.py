@@ -1,0 +1,94 @@
+"""`dfs get`: files and directories from the cluster to here."""
+
+import os
+import sys
+from dataclasses import dataclass
+
+import click
+
+from dfs.cli.cat import copy_to
+from dfs.cli.progress import progress, progress_options
+from dfs.cli.session import Failures, Session, parallel_option, remote_command
+from dfs.cli.transfer import tell_failures
+from dfs.protocol.errors import FileNotFound, IsADirectory, NotADirectory
+
+STDOUT = "-"
+
+
+@remote_command("get")
+@click.argument("remotes", metavar="REMOTE…", nargs=-1, required=True)
+@click.argument("local", metavar="LOCAL")
+@click.option("-r", "-R", "recursive", is_flag=True, help="Directories and all that is below.")
+@click.option("-f", "force", is_flag=True, help="Replace existing files.")
+@click.option("-p", "preserve", is_flag=True, help="Keep time and mode.")
+@parallel_option
+@progress_options
+def get_command(
+    session: Session,
+    remotes: tuple[str, ...],
+    local: str,
+    recursive: bool,
+    force: bool,
+    preserve: bool,
+    quiet: bool,
+    no_progress: bool,
+) -> None:
+    """Fetch files or directories.
+
+    Into LOCAL if that is a directory. LOCAL may be - for stdout. A file has a temporary name until it is complete and
+    checked; one that exists is refused without -f.
+    """
+    failures = Failures()
+    sources: list[str] = []
+    for path in session.paths(remotes):
+        with failures.item(counts=False):
+            sources += session.expand(path)
+    into = os.path.isdir(local)
+    if local != STDOUT and not into:
+        if len(sources) > 1:
+            raise NotADirectory(f"{local}: not a directory; several sources need one, make it with mkdir")
+        if local.endswith(os.sep) and not recursive:
+            raise NotADirectory(f"{local}: not a directory; make it with mkdir")
+        parent = os.path.dirname(local.rstrip(os.sep)) or os.curdir
+        if not os.path.isdir(parent):
+            raise FileNotFound(f"{parent}: no such local directory; make it with mkdir -p")
+    for path in sources:
+        with failures.item():
+            if local == STDOUT:
+                with session.fs.open(path, "rb") as file:
+                    copy_to(sys.stdout.buffer, file)
+            else:
+                _get(session, path, local, _Wanted(force, recursive, preserve, quiet or no_progress), failures)
+    failures.finish()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """How everything of one command is to be fetched."""
+
+    overwrite: bool
+    recursive: bool
+    preserve: bool
+    quiet: bool
+
+
+def _get(session: Session, path: str, local: str, wanted: _Wanted, failures: Failures) -> None:
+    name = path.rstrip("/").rpartition("/")[2] or "/"
+    total = None
+    if sys.stderr.isatty() and not wanted.quiet:
+        total = session.fs.usage(path).bytes
+    with progress(name, total, quiet=wanted.quiet) as added:
+        try:
+            report = session.fs.get(
+                path,
+                local,
+                overwrite=wanted.overwrite,
+                recursive=wanted.recursive,
+                preserve=wanted.preserve,
+                progress=None if added is None else lambda size, _files: added(size),
+            )
+        except IsADirectory as error:
+            if wanted.recursive:
+                raise
+            raise IsADirectory(f"{path}: is a directory; -r fetches it with all that is below") from error
+    tell_failures(report, failures)

@@ -1,0 +1,83 @@
+"""The progress bar: on a terminal, on stderr, with rate and time left; otherwise nothing at all.
+
+Separate from put and get because it is the only part of them that cares what stderr is. Bytes are counted from any
+thread; the bar is drawn at most ten times a second.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import click
+
+from dfs.cli.show import human_size
+
+Added = Callable[[int], None]
+_REDRAW_S = 0.1
+_LABEL_WIDTH = 18
+_BAR_WIDTH = 18
+"""With label, percent, time and rate this fits into 80 columns."""
+
+
+def progress_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """-q and --no-progress, which both become the argument `quiet`."""
+    function = click.option("-q", "--quiet", "quiet", is_flag=True, help="No progress bar.")(function)
+    return click.option("--no-progress", "no_progress", is_flag=True, help="No progress bar.")(function)
+
+
+def shorten(label: str) -> str:
+    """The label in at most _LABEL_WIDTH characters, its end kept: names differ there."""
+    return label if len(label) <= _LABEL_WIDTH else f"…{label[1 - _LABEL_WIDTH :]}"
+
+
+@contextmanager
+def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Added | None]:
+    """Yields what to tell of each number of bytes that came through, or None where nothing is to be shown.
+
+    total  bytes in all, as far as that is known
+    """
+    if quiet or not sys.stderr.isatty():
+        with nullcontext():
+            yield None
+        return
+    meter = _Meter()
+    bar: Any = click.progressbar(
+        length=total,
+        label=shorten(label),
+        file=sys.stderr,
+        width=_BAR_WIDTH,
+        show_eta=total is not None,
+        show_percent=total is not None,
+        item_show_func=lambda _: meter.text(),
+    )
+    with bar:
+        yield lambda count: meter.add(count, bar)
+        meter.add(0, bar, always=True)
+
+
+class _Meter:
+    """Counts bytes of several threads and redraws now and then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._drawn_at = 0.0
+        self._count = 0
+        self._drawn_count = 0
+
+    def add(self, count: int, bar: Any, *, always: bool = False) -> None:
+        with self._lock:
+            self._count += count
+            now = time.monotonic()
+            if always or now - self._drawn_at >= _REDRAW_S:
+                step, self._drawn_count = self._count - self._drawn_count, self._count
+                self._drawn_at = now
+                bar.update(step, current_item=self._count)
+
+    def text(self) -> str:
+        """How much came through and how fast."""
+        seconds = max(time.monotonic() - self._began, 0.001)
+        return f"{human_size(self._count)}, {human_size(self._count / seconds)}/s"

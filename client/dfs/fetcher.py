@@ -1,0 +1,273 @@
+"""Verified bytes of one extent, from whichever replica has them.
+
+Separate because every read comes through here and nothing leaves it unchecked: parts of a chunk are compared block by
+block with the table whose root the namenode gave, small extents as a whole with their own digest. A replica that does
+not answer is passed over, one that is wrong is also reported; if every replica is wrong somewhere, the good parts of
+all of them are put together.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Literal, Protocol
+
+from dfs.layout import PlacedExtent, renew
+from dfs.namenodes import Namenodes
+from dfs.protocol.chunk_format import block_range
+from dfs.protocol.digests import BLOCK_SIZE, first_bad_block, root_digest, table_size, tree_digest
+from dfs.protocol.errors import CorruptReplica, DataLost, DfsError, ReplicasUnavailable
+from dfs.protocol.messages import BadReplica, Empty, Target
+from dfs.protocol.operations import BAD_REPLICA, STATUS
+from dfs.recovery import ATTEMPTS_MAX, AfterGet, after_get, backoff_s
+from dfs.runs import Run
+from dfs.suspects import Suspects
+from dfs.tables import Tables
+
+REPORTS_MAX = 10_000
+"""Bad replicas that a client remembers having reported, so that it says each thing once."""
+ROUND_WAIT_S = 0.5
+"""Before the second round over the replicas: a datanode that is restarted is back about then."""
+
+
+class GetTransport(Protocol):
+    """The part of the transport that is used here."""
+
+    def get_chunk(
+        self,
+        base_url: str,
+        *,
+        chunk: str,
+        capability: str,
+        offset: int,
+        length: int,
+        mode: Literal["exact", "blocks", "table"],
+        into: Sequence[memoryview],
+    ) -> None: ...
+
+
+class Fetcher:
+    """Reads extents. Usable from several threads."""
+
+    def __init__(
+        self,
+        transport: GetTransport,
+        namenodes: Namenodes,
+        suspects: Suspects,
+        *,
+        rng: random.Random,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._transport = transport
+        self._namenodes = namenodes
+        self._suspects = suspects
+        self._rng = rng
+        self._wait = wait
+        self._tables = Tables()
+        self._reported: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def read(self, extent: PlacedExtent, start: int, end: int, into: memoryview) -> None:
+        """Fill `into` with the bytes [start, end) of the extent. After an error its contents mean nothing.
+
+        Raises  DataLost: every replica is there and wrong; ReplicasUnavailable: some could not be reached;
+                VersionGone: the content is no longer kept
+        """
+        assert 0 <= start < end <= extent.length, "a part of the extent"
+        assert len(into) == end - start, "a buffer of the part's size"
+        faults: dict[str, tuple[AfterGet, DfsError]] = {}
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            if attempt > 1:
+                expired = any(kind == "renew" for kind, _ in faults.values())
+                self._wait(0 if expired else backoff_s(attempt - 1, self._rng.random, base_s=ROUND_WAIT_S))
+                extent = renew(self._namenodes, extent)
+            faults = {}
+            for target in self._best_first(extent.replicas):
+                fault = self._try(target, extent, partial(self._read_from, target, extent, start, end, into))
+                if fault is None:
+                    return
+                faults[target.datanode] = fault
+            if any(kind == "bad" for kind, _ in faults.values()) and self._salvage(extent, start, end, into):
+                return
+        raise self._why_not(extent, faults)
+
+    def table(self, extent: PlacedExtent) -> bytes:
+        """The verified table of the chunk of an extent that is read by blocks. Raises as `read` does."""
+        assert extent.by_blocks, "others are checked by their own digest"
+        known = self._tables.get(extent.chunk, extent.chunk_digest)
+        if known is None:
+            first = min(BLOCK_SIZE, extent.length)
+            self.read(extent, 0, first, memoryview(bytearray(first)))
+            known = self._tables.get(extent.chunk, extent.chunk_digest)
+        if known is None:
+            raise ReplicasUnavailable(f"the digests of chunk {extent.chunk} can't be read now; try again")
+        return known
+
+    def read_run(self, run: Run) -> list[memoryview]:
+        """The bytes of each extent of a run, in its order. Raises as `read` does."""
+        first = run.extents[0]
+        if len(run.extents) > 1:
+            buffer = memoryview(bytearray(run.end - run.start))
+            for target in self._best_first(first.replicas):
+                if self._try(target, first, partial(self._get, target, first, run.start, buffer)) is None:
+                    return [self._checked(extent, buffer, run.start) for extent in run.extents]
+        return [self._whole(extent) for extent in run.extents]
+
+    def _checked(self, extent: PlacedExtent, buffer: memoryview, start: int) -> memoryview:
+        """The extent's bytes out of a run's buffer if they are right, else read alone, with all that can be tried."""
+        found = buffer[extent.offset - start : extent.offset - start + extent.length]
+        return found if tree_digest(found) == extent.digest else self._whole(extent)
+
+    def _whole(self, extent: PlacedExtent) -> memoryview:
+        view = memoryview(bytearray(extent.length))
+        self.read(extent, 0, extent.length, view)
+        return view
+
+    # --- one replica ------------------------------------------------------------------------------------------
+
+    def _best_first(self, replicas: Sequence[Target]) -> list[Target]:
+        """As the namenode orders them, but those that failed us a moment ago last."""
+        suspects = self._suspects.now()
+        return sorted(replicas, key=lambda target: target.datanode in suspects)
+
+    def _try(self, target: Target, extent: PlacedExtent, read: Callable[[], None]) -> tuple[AfterGet, DfsError] | None:
+        """Read from one replica. None if that went well, else what it means; the replica has been reported then."""
+        try:
+            read()
+        except DfsError as error:
+            kind = after_get(error)
+            if kind == "raise":
+                raise
+            if kind == "suspect":
+                self._suspects.add([target.datanode])
+            elif kind in ("bad", "absent"):
+                self._report(extent.chunk, target.datanode, error.message)
+            return kind, error
+        self._suspects.clear(target.datanode)
+        return None
+
+    def _report(self, chunk: str, datanode: str, why: str) -> None:
+        with self._lock:
+            if (chunk, datanode) in self._reported or len(self._reported) >= REPORTS_MAX:
+                return
+            self._reported.add((chunk, datanode))
+        # One attempt: the reader waits, and the scrubber finds the replica anyhow.
+        with suppress(DfsError):
+            self._namenodes.tell(BAD_REPLICA, BadReplica(chunk=chunk, datanode=datanode, why=why[:1000]))
+
+    def _read_from(self, target: Target, extent: PlacedExtent, start: int, end: int, into: memoryview) -> None:
+        """Read from this replica and check. Raises CorruptReplica, and what the transport raises."""
+        if extent.by_blocks:
+            self._read_blocks(target, extent, start, end, into)
+            return
+        whole = into if end - start == extent.length else memoryview(bytearray(extent.length))
+        self._get(target, extent, extent.offset, whole)
+        if tree_digest(whole) != extent.digest:
+            raise CorruptReplica(f"{target.datanode} sent bytes that are not what their digest says")
+        if whole is not into:
+            into[:] = whole[start:end]
+
+    def _get(self, target: Target, extent: PlacedExtent, offset: int, into: memoryview) -> None:
+        """Exactly these bytes of the chunk, unchecked."""
+        self._transport.get_chunk(
+            target.url,
+            chunk=extent.chunk,
+            capability=extent.capability,
+            offset=offset,
+            length=len(into),
+            mode="exact",
+            into=[into],
+        )
+
+    def _read_blocks(self, target: Target, extent: PlacedExtent, start: int, end: int, into: memoryview) -> None:
+        first, last = block_range(extent.offset + start, end - start, extent.chunk_length)
+        blocks = into if last - first == len(into) else memoryview(bytearray(last - first))
+        table = self._tables.get(extent.chunk, extent.chunk_digest)
+        known = table is not None
+        if table is None:
+            table_view = memoryview(bytearray(table_size(extent.chunk_length)))
+            self._get_blocks(target, extent, first, last, [table_view, blocks])
+            table = bytes(table_view)
+            if root_digest(extent.chunk_length, table).hex() != extent.chunk_digest:
+                raise CorruptReplica(f"{target.datanode} sent a table that is not the chunk's")
+        else:
+            self._get_blocks(target, extent, first, last, [blocks])
+        bad = first_bad_block(blocks, table, first // BLOCK_SIZE)
+        if not known:
+            self._tables.put(extent.chunk, extent.chunk_digest, table)
+        if bad is not None:
+            raise CorruptReplica(f"{target.datanode} sent block {bad} of a chunk wrong", block=bad)
+        if blocks is not into:
+            into[:] = blocks[extent.offset + start - first :][: len(into)]
+
+    def _get_blocks(
+        self, target: Target, extent: PlacedExtent, first: int, last: int, into: Sequence[memoryview]
+    ) -> None:
+        self._transport.get_chunk(
+            target.url,
+            chunk=extent.chunk,
+            capability=extent.capability,
+            offset=first,
+            length=last - first,
+            mode="table" if len(into) > 1 else "blocks",
+            into=into,
+        )
+
+    # --- all replicas together --------------------------------------------------------------------------------
+
+    def _salvage(self, extent: PlacedExtent, start: int, end: int, into: memoryview) -> bool:
+        """Put the good parts of replicas together that are all wrong somewhere. Whether that worked.
+
+        Halves what can't be read in one go, down to single blocks. Each part of an extent that is read by blocks is
+        checked by itself; the other kind as a whole in the end.
+        """
+        if extent.by_blocks:
+            return self._salvage_part(extent, start, end, into)
+        whole = memoryview(bytearray(extent.length))
+        if self._salvage_part(extent, 0, extent.length, whole) and tree_digest(whole) == extent.digest:
+            into[:] = whole[start:end]
+            return True
+        return False
+
+    def _salvage_part(self, extent: PlacedExtent, start: int, end: int, into: memoryview) -> bool:
+        for target in self._best_first(extent.replicas):
+            with suppress(DfsError):
+                if extent.by_blocks:
+                    self._read_blocks(target, extent, start, end, into)
+                else:
+                    self._get(target, extent, extent.offset + start, into)
+                return True
+        # Cut between two blocks of the chunk, so that no block is in both halves.
+        middle = (extent.offset + (start + end) // 2) // BLOCK_SIZE * BLOCK_SIZE - extent.offset
+        if middle <= start:
+            middle += BLOCK_SIZE
+        if middle >= end:
+            return False
+        return self._salvage_part(extent, start, middle, into[: middle - start]) and self._salvage_part(
+            extent, middle, end, into[middle - start :]
+        )
+
+    def _why_not(self, extent: PlacedExtent, faults: dict[str, tuple[AfterGet, DfsError]]) -> DfsError:
+        """The error for bytes that no replica gave."""
+        told = "; ".join(f"{datanode}: {error.message}" for datanode, (_, error) in faults.items())
+        if all(kind in ("bad", "absent") for kind, _ in faults.values()) and self._all_are_live():
+            return DataLost(
+                f"no good copy is left of chunk {extent.chunk} ({told or 'no datanode has it'}); "
+                "restore the file from elsewhere",
+                chunk=extent.chunk,
+            )
+        why = told or "no datanode that has it is live"
+        return ReplicasUnavailable(
+            f"chunk {extent.chunk} can't be read now ({why}); try again when its datanodes are back, see `dfs status`",
+            chunk=extent.chunk,
+        )
+
+    def _all_are_live(self) -> bool:
+        """Whether no datanode is away that could have another copy. Only then is anything lost."""
+        try:
+            datanodes = self._namenodes.call(STATUS, Empty()).datanodes
+        except DfsError:
+            return False
+        return all(datanode.state == "live" for datanode in datanodes)

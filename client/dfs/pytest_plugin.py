@@ -1,0 +1,32 @@
+"""The pytest fixtures `dfs_cluster` and `make_dfs_cluster`, for anybody's tests.
+
+Separate from `dfs.testing` so that nothing but this module needs pytest, and so that pytest, which loads plug-ins at
+every start, loads nothing else of dfs until a test asks for a cluster.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from dfs.testing import Cluster
+
+
+@pytest.fixture(scope="session")
+def dfs_cluster() -> "Iterator[Cluster]":
+    """One cluster of three datanodes, shared by all tests of the session: harm nothing in it."""
+    from dfs.testing import cluster
+
+    with cluster(datanodes=3) as shared:
+        yield shared
+
+
+@pytest.fixture
+def make_dfs_cluster() -> "Iterator[Callable[..., Cluster]]":
+    """Call it with the arguments of `dfs.testing.cluster` for a cluster of this test's own, to do harm to."""
+    from dfs.testing import cluster
+
+    with ExitStack() as running:
+        yield lambda *args, **kwargs: running.enter_context(cluster(*args, **kwargs))

@@ -1,0 +1,140 @@
+"""A content that was opened, read: any range, the whole of it into memory, or into a local file.
+
+Separate from `fetcher` (one extent) and `file` (a position, a buffer, read-ahead): here a range of a file becomes
+parts of extents, and the parts are read in parallel.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dfs.fetcher import Fetcher
+from dfs.layout import Content, PlacedExtent
+from dfs.protocol.digests import Buffer
+from dfs.protocol.errors import NoSpace
+from dfs.workers import Workers
+
+PART_SIZE = 4 << 20
+"""Bytes of one request of a big read; a multiple of the block size. `parallel` times this is a download's memory."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of one extent; `start` and `end` count from the extent's first byte."""
+
+    extent: PlacedExtent
+    start: int
+    end: int
+
+    @property
+    def position(self) -> int:
+        """Offset in the file, bytes."""
+        return self.extent.position + self.start
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+
+def parts(content: Content, start: int, end: int, part_size: int = PART_SIZE) -> Iterator[Part]:
+    """Cut the bytes [start, end) of a file into parts that are read one by one.
+
+    An extent that can only be read whole is not cut. Cuts lie between blocks, so that no block is fetched twice.
+    """
+    for extent in content.extents(start, end):
+        here = max(start - extent.position, 0)
+        stop = min(end - extent.position, extent.length)
+        while here < stop:
+            until = min(stop, (here // part_size + 1) * part_size) if extent.by_blocks else stop
+            yield Part(extent, here, until)
+            here = until
+
+
+class Reader:
+    """Reads one content. Usable from several threads.
+
+    parallel  parts that are read at once
+    """
+
+    def __init__(self, content: Content, fetcher: Fetcher, workers: Workers, *, parallel: int) -> None:
+        self.content = content
+        self.workers = workers
+        self._fetcher = fetcher
+        self._parallel = parallel
+
+    @property
+    def size(self) -> int:
+        return self.content.size
+
+    def read_part(self, part: Part, into: memoryview) -> None:
+        """Fill `into` with one part."""
+        self._fetcher.read(part.extent, part.start, part.end, into)
+
+    def read_into(self, start: int, into: memoryview) -> None:
+        """Fill `into` with the file's bytes from `start` on; all of them exist."""
+
+        def work(part: Part) -> None:
+            self.read_part(part, into[part.position - start : part.position - start + part.length])
+
+        todo = parts(self.content, start, start + len(into))
+        if len(into) <= PART_SIZE:
+            for part in todo:
+                work(part)
+            return
+        for _ in self.workers.map(work, todo, ahead=self._parallel):
+            pass
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes [start, end) of the file, as far as they exist."""
+        end = min(end, self.size)
+        if start >= end:
+            return b""
+        buffer = bytearray(end - start)
+        self.read_into(start, memoryview(buffer))
+        return bytes(buffer)
+
+    def download(self, descriptor: int, name: str, added: Callable[[int], None] | None = None) -> None:
+        """Write the whole content to an open local file, called `name` in errors, which becomes exactly as long.
+
+        Raises  NoSpace: the local disk is full
+        """
+        buffers: list[bytearray] = []
+
+        def copy(part: Part) -> None:
+            # Taken and given back by one thread at a time each: list.pop and append are atomic.
+            buffer = buffers.pop() if buffers else bytearray(PART_SIZE)
+            if len(buffer) < part.length:
+                buffer = bytearray(part.length)
+            with memoryview(buffer) as view, view[: part.length] as filled:
+                self.read_part(part, filled)
+                pwrite_all(descriptor, filled, part.position, name)
+            buffers.append(buffer)
+            if added is not None:
+                added(part.length)
+
+        todo = parts(self.content, 0, self.size)
+        if self.size <= PART_SIZE:
+            for part in todo:
+                copy(part)
+        else:
+            for _ in self.workers.map(copy, todo, ahead=self._parallel):
+                pass
+
+
+def pwrite_all(descriptor: int, data: Buffer, offset: int, name: str) -> None:
+    """Write all of `data` to a local file. Raises NoSpace, with a sentence that names the file."""
+    view = memoryview(data)
+    while view:
+        try:
+            count = os.pwrite(descriptor, view, offset)
+        except OSError as error:
+            raise local_error(error, name) from None
+        view, offset = view[count:], offset + count
+
+
+def local_error(error: OSError, name: str) -> OSError:
+    """An error of a local disk, as the caller should see it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"{name}: the local disk is full; make room and get it again")
+    return OSError(error.errno, error.strerror, name)

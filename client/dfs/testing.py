@@ -1,0 +1,254 @@
+"""A real cluster for tests: the servers as processes, on free ports, in a temporary directory.
+
+    with dfs.testing.cluster(datanodes=3) as c:
+        c.connect().write_bytes("/a", b"…")
+        c.datanodes[0].kill()
+
+For anybody's tests, ours too; the pytest fixture `dfs_cluster` is in `dfs.pytest_plugin`. Separate from `dfs.mini`,
+which does what a person wants (fixed ports, a directory that stays); this does what a test wants: faults on command,
+short intervals, and nothing left behind whatever happens.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dfs.mini import HOST, wait_until_writable
+from dfs.processes import ServerProcess, stop_all
+from dfs.protocol.chunk_format import HEADER_SIZE
+from dfs.roles import check_known, role_options
+
+if TYPE_CHECKING:
+    from dfs.client import Client
+
+START_TIMEOUT_S = 30.0
+SETTINGS: dict[str, Any] = {
+    "heartbeat_interval_s": 0.5,
+    "stale_after_s": 5,
+    "dead_after_s": 30,
+    "settle_s": 1,
+    "monitor_interval_s": 0.2,
+    "drain_s": 1,
+    "reserve_bytes": 64 << 20,
+    "reserve_fraction": 0,
+}
+"""Where the servers of a test differ from the defaults; what the test asks for wins."""
+
+
+class Node:
+    """One server, and the faults that can happen to it."""
+
+    def __init__(self, role: str, name: str, directory: str, arguments: list[str], log_path: str) -> None:
+        self.role = role
+        self.name = name
+        self.dir = directory
+        """Where its data is."""
+        self._arguments = arguments
+        # Nothing that the environment says about dfs: a test's cluster is what the test asks for.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("DFS_")}
+        whole = [role, "--dir", directory, *arguments]
+        self._process = ServerProcess(name, whole, log_path=log_path, environ=environ)
+
+    @property
+    def url(self) -> str:
+        """Where it serves; the same after a restart."""
+        return self._process.url
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.running
+
+    @property
+    def process(self) -> ServerProcess:
+        return self._process
+
+    @property
+    def log(self) -> str:
+        """All that it has logged."""
+        with open(self._process.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def start(self) -> None:
+        """Start it without waiting; `wait_ready` waits."""
+        self._process.start()
+
+    def wait_ready(self) -> None:
+        """Return once it serves. From then on it keeps its port. Raises Unavailable."""
+        url = self._process.wait_ready(time.monotonic() + START_TIMEOUT_S)
+        listen = f"{HOST}:{url.rsplit(':', 1)[1]}"
+        self._process.arguments = [self.role, "--dir", self.dir, *self._arguments, "--listen", listen]
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for its end."""
+        self._process.signal(signal.SIGKILL)
+        self._process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM, and wait for its end; the exit code."""
+        self._process.signal(signal.SIGTERM)
+        return self._process.wait(START_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """SIGSTOP: it hangs, its connections stay open."""
+        self._process.signal(signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """SIGCONT: it goes on as if nothing had been."""
+        self._process.signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Stop it if it runs, start it again on the same port and directory; return once it serves."""
+        stop_all([self._process])
+        self.start()
+        self.wait_ready()
+
+
+class Datanode(Node):
+    """A datanode, whose chunk files can be looked at and damaged."""
+
+    def __init__(self, number: int, directory: str, arguments: list[str]) -> None:
+        name = f"datanode-{number}"
+        self.id = f"dn{number}"
+        """As the cluster knows it."""
+        whole = ["--datanode-id", self.id, *arguments]
+        super().__init__("datanode", name, os.path.join(directory, name), whole, os.path.join(directory, f"{name}.log"))
+
+    def chunk_paths(self) -> dict[str, str]:
+        """The chunk files, by chunk id."""
+        found: dict[str, str] = {}
+        for directory, _, names in os.walk(os.path.join(self.dir, "chunks")):
+            found |= {name.partition(".")[0]: os.path.join(directory, name) for name in names if "." in name}
+        return found
+
+    def flip(self, chunk: str | None = None, *, offset: int = 0, bit: int = 0) -> str:
+        """Flip one bit of a chunk's data, as a rotting disk does; the chunk's id.
+
+        chunk    None: the first one that it has
+        offset   of the byte within the chunk's data
+        """
+        paths = self.chunk_paths()
+        chosen = chunk if chunk is not None else min(paths)
+        with open(paths[chosen], "r+b") as file:
+            file.seek(HEADER_SIZE + offset)
+            byte = file.read(1)[0]
+            file.seek(HEADER_SIZE + offset)
+            file.write(bytes([byte ^ 1 << bit]))
+        return chosen
+
+
+class Cluster:
+    """A namenode and its datanodes. Made by `cluster`."""
+
+    def __init__(self, directory: str, *, datanodes: int, replication: int | None, settings: dict[str, Any]) -> None:
+        check_known(settings)
+        self.dir = directory
+        self.replication = replication or min(3, datanodes)
+        self._settings = {**SETTINGS, **settings, "replication": self.replication}
+        self._clients: list[Client] = []
+        self.namenode = Node(
+            "namenode",
+            "namenode",
+            os.path.join(directory, "namenode"),
+            ["--listen", f"{HOST}:0", *role_options("namenode", self._settings)],
+            os.path.join(directory, "namenode.log"),
+        )
+        self.datanodes: list[Datanode] = []
+        self._wanted = datanodes
+
+    @property
+    def url(self) -> str:
+        """The namenode's URL."""
+        return self.namenode.url
+
+    def connect(self, **options: Any) -> "Client":
+        """A client of this cluster; closed with it."""
+        from dfs.client import connect
+
+        client = connect(self.url, **options)
+        self._clients.append(client)
+        return client
+
+    def start(self) -> None:
+        """Start all; return when a put would succeed."""
+        self.namenode.start()
+        self.namenode.wait_ready()
+        for _ in range(self._wanted):
+            self._launch_datanode()
+        for datanode in self.datanodes:
+            datanode.wait_ready()
+        self.wait_writable()
+
+    def wait_writable(self) -> None:
+        """Return when a put with all its replicas would succeed. Raises Unavailable."""
+        wait_until_writable(self.url, replication=self.replication, deadline=time.monotonic() + START_TIMEOUT_S)
+
+    def add_datanode(self, **settings: Any) -> Datanode:
+        """One more datanode, with settings of its own if given; returns once it serves."""
+        check_known(settings)
+        datanode = self._launch_datanode(**settings)
+        datanode.wait_ready()
+        return datanode
+
+    def _launch_datanode(self, **settings: Any) -> Datanode:
+        arguments = ["--listen", f"{HOST}:0", "--namenode", self.url]
+        arguments += role_options("datanode", {**self._settings, **settings})
+        datanode = Datanode(len(self.datanodes) + 1, self.dir, arguments)
+        self.datanodes.append(datanode)
+        datanode.start()
+        return datanode
+
+    def kill(self) -> None:
+        """SIGKILL everything at once."""
+        for node in (self.namenode, *self.datanodes):
+            node.process.signal(signal.SIGKILL)
+        for node in (self.namenode, *self.datanodes):
+            node.process.wait()
+
+    def restart(self) -> None:
+        """Start everything again on the same ports and directories; return when a put would succeed."""
+        stop_all([node.process for node in (*self.datanodes, self.namenode)])
+        self.namenode.start()
+        self.namenode.wait_ready()
+        for datanode in self.datanodes:
+            datanode.start()
+        for datanode in self.datanodes:
+            datanode.wait_ready()
+        self.wait_writable()
+
+    def close(self) -> None:
+        """Stop everything that still runs."""
+        for client in self._clients:
+            client.close()
+        stop_all([node.process for node in (*self.datanodes, self.namenode)])
+
+
+@contextmanager
+def cluster(
+    datanodes: int = 3, replication: int | None = None, *, directory: str | None = None, **settings: Any
+) -> Iterator[Cluster]:
+    """A cluster of real processes, ready to take files; stopped and removed at the end, whatever happens.
+
+    replication  of new files; None: 3, or as many as there are datanodes
+    directory    where its data goes and stays; None: a temporary directory
+    settings     of the servers, by name: `dead_after_s=3`; each goes to the roles that have it
+    """
+    place = directory if directory is not None else tempfile.mkdtemp(prefix="dfs-test-")
+    try:
+        made = Cluster(place, datanodes=datanodes, replication=replication, settings=settings)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.close()
+    finally:
+        if directory is None:
+            shutil.rmtree(place, ignore_errors=True)

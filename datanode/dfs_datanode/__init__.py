@@ -1,0 +1,1 @@
+"""The datanode: keeps chunks, knows no paths."""

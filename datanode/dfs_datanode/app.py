@@ -1,0 +1,318 @@
+"""Composes a datanode from its parts, runs it, and takes it down. Decides nothing else.
+
+    directories locked → identity → volumes opened and recovered → loops and server → registered → "ready URL"
+
+The server listens before the datanode is registered, because its address is part of the registration; until then it
+answers 503. At the end running streams get a moment, then the high-water mark is written and the locks are let go.
+"""
+
+import logging
+import os
+import random
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from starlette.applications import Starlette
+
+from dfs.protocol.clock import Clock, SystemClock
+from dfs.protocol.errors import DfsError, InvalidRequest
+from dfs.protocol.guard import bind, exit_with_parent, run_server
+from dfs.protocol.operations import GET_CHUNK, PUT_CHUNK
+from dfs.protocol.server import ASGIApp, protocol_app
+from dfs.protocol.transport import Transport
+from dfs_datanode.buffers import BufferPool
+from dfs_datanode.chunk_store import ChunkStore
+from dfs_datanode.commands import Commands
+from dfs_datanode.disk import Disk
+from dfs_datanode.gateway import FilesRoute, make_gateway
+from dfs_datanode.heartbeat import Introduction, NamenodeLink
+from dfs_datanode.identity import Identity, load_identity, lock_directory, save_identity
+from dfs_datanode.membership import Membership
+from dfs_datanode.metrics import DatanodeCollector, health_routes
+from dfs_datanode.operations.get_chunk import GetChunk
+from dfs_datanode.operations.put_chunk import PutChunk
+from dfs_datanode.outbox import Outbox
+from dfs_datanode.reporting import Reporter
+from dfs_datanode.settings import DatanodeSettings
+from dfs_datanode.startup import count_used, recover_volume
+from dfs_datanode.supervise import Loop, LoopStatistics
+from dfs_datanode.trash import purge_trash
+from dfs_datanode.volumes import Volume, open_volume
+
+logger = logging.getLogger("dfs.datanode")
+
+TRASH_LOOK_S = 10.0
+EXIT_OK = 0
+EXIT_FAILED = 1
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What a datanode stands on: its locked directories."""
+
+    directories: tuple[str, ...]
+    locks: list[int]
+    identity: Identity
+    volumes: list[Volume]
+
+
+def open_grounds(settings: DatanodeSettings, disk: Disk) -> Grounds:
+    """Lock the directories, find out who we are, open the volumes. Raises Conflict, InvalidRequest."""
+    directories = tuple(dict.fromkeys(os.path.abspath(one) for one in settings.dirs))
+    if not directories:
+        raise InvalidRequest("a datanode needs a directory: give it --dir")
+    locks = [lock_directory(disk, directory) for directory in directories]
+    try:
+        identity = load_identity(disk, directories, settings.datanode_id)
+        pool = BufferPool()
+        volumes = [
+            open_volume(
+                disk,
+                directory,
+                pool,
+                datanode=identity.datanode,
+                cluster=identity.cluster,
+                known_id=identity.volumes.get(directory),
+                reserve_bytes=settings.reserve_bytes,
+                reserve_fraction=settings.reserve_fraction,
+            )
+            for directory in directories
+        ]
+        known = {volume.directory: volume.id for volume in volumes}
+        identity = msgspec.structs.replace(identity, volumes=identity.volumes | known)
+        save_identity(disk, _usable(volumes), identity)
+    except BaseException:
+        for lock in locks:
+            disk.close(lock)
+        raise
+    return Grounds(directories, locks, identity, volumes)
+
+
+def _usable(volumes: Sequence[Volume]) -> list[str]:
+    return [volume.directory for volume in volumes if volume.holds_chunks]
+
+
+class Datanode:
+    """One datanode: its parts, wired. `fatal` ends the process with a sentence."""
+
+    def __init__(
+        self,
+        settings: DatanodeSettings,
+        grounds: Grounds,
+        url: str,
+        *,
+        disk: Disk,
+        clock: Clock,
+        fatal: Callable[[str], None],
+    ) -> None:
+        self.store = ChunkStore(disk, grounds.volumes)
+        self.outbox = Outbox()
+        self.membership = Membership(
+            grounds.identity,
+            secrets.token_hex(16),
+            clock,
+            lambda identity: save_identity(disk, _usable(grounds.volumes), identity),
+        )
+        self.transport = Transport(no_progress_s=settings.no_progress_s, receipts_s=settings.receipts_s)
+        self.put = PutChunk(
+            store=self.store,
+            membership=self.membership,
+            transport=self.transport,
+            suspect=self.outbox.suspect,
+            max_streams=settings.max_streams,
+            idle_s=settings.idle_body_s,
+        )
+        self.get = GetChunk(
+            store=self.store, membership=self.membership, outbox=self.outbox, threads=settings.read_threads
+        )
+        self._settings = settings
+        self._disk = disk
+        self.commands = Commands(
+            store=self.store,
+            membership=self.membership,
+            outbox=self.outbox,
+            transport=self.transport,
+            request_report=self._request_report,
+            repair_streams=settings.repair_streams,
+        )
+        introduction = Introduction(
+            settings.peer_url or url, settings.client_url or url, settings.rack, settings.join_secret
+        )
+        links = [self._link(one, introduction, fatal) for one in settings.namenode]
+        self._reporter = Reporter(
+            links,
+            store=self.store,
+            disk=disk,
+            transport=self.transport,
+            datanode=grounds.identity.datanode,
+            clock=clock,
+            bad=lambda chunk, why: self.outbox.checked(chunk, good=False, why=why),
+            rest_s=settings.report_pause_s,
+        )
+        self._beats = [Loop(f"heartbeat {link.url}", link.turn, clock, fatal) for link in links]
+        self._report_loop = Loop("report", self._reporter.turn, clock, fatal)
+        self._trash_loop = Loop("trash", self._purge, clock, fatal)
+        self.membership.ask = self._beat_now
+        collector = DatanodeCollector(
+            store=self.store, put=self.put, get=self.get, commands=self.commands, loops=self.loops
+        )
+        self.gateway = make_gateway(
+            settings.namenode,
+            datanode=grounds.identity.datanode,
+            peer_url=lambda datanode: self.membership.peer_url(datanode, wait_s=0),
+            ticket_key=lambda: self.membership.standing().key,
+            now_ms=self.membership.clock.wall_ms,
+            clock=clock,
+            rng=random.Random(),
+        )
+        pages = health_routes(self.membership, self.store, self.loops, collector)
+        self.app: ASGIApp = protocol_app(
+            {},
+            bytes_handlers={PUT_CHUNK: self.put, GET_CHUNK: self.get},
+            otherwise=Starlette(routes=[*pages, FilesRoute(self.gateway)]),
+            observe=collector.observe,
+        )
+
+    def _link(self, url: str, introduction: Introduction, fatal: Callable[[str], None]) -> NamenodeLink:
+        return NamenodeLink(
+            url,
+            transport=self.transport,
+            membership=self.membership,
+            store=self.store,
+            outbox=self.outbox,
+            introduction=introduction,
+            perform=self.commands.submit,
+            streams=lambda: self.put.active + self.get.active,
+            refused=fatal,
+        )
+
+    def _request_report(self) -> None:
+        self._reporter.request()
+        self._report_loop.wake()
+
+    def _beat_now(self) -> None:
+        for beat in self._beats:
+            beat.wake()
+
+    def _purge(self) -> float:
+        now_ms = self.membership.clock.wall_ms()
+        for volume in self.store.volumes:
+            purge_trash(volume, self._disk, now_ms=now_ms, age_s=self._settings.trash_age_s)
+        return TRASH_LOOK_S
+
+    def loops(self) -> list[LoopStatistics]:
+        """Of every background loop."""
+        return [loop.statistics() for loop in self._all_loops]
+
+    @property
+    def _all_loops(self) -> list[Loop]:
+        return [*self._beats, self._report_loop, self._trash_loop]
+
+    def start(self) -> None:
+        """Let the loops run: the datanode registers."""
+        for loop in self._all_loops:
+            loop.start()
+
+    def stop(self) -> None:
+        """End the loops, and write down what must survive."""
+        self.commands.close()
+        self.put.close()
+        self.get.close()
+        self.gateway.close()
+        for loop in self._all_loops:
+            loop.stop()
+        self.membership.keep()
+
+
+def recover(grounds: Grounds, disk: Disk) -> None:
+    """Settle what the last life left in doubt, volume by volume: each fails alone."""
+    now_ms = SystemClock().wall_ms()
+    for volume in grounds.volumes:
+        if not volume.holds_chunks:
+            continue
+        try:
+            in_doubt = recover_volume(volume, disk, now_ms=now_ms)
+            chunks = count_used(volume, disk)
+        except OSError as error:
+            volume.judge(error)
+            logger.error("the volume %s can't be recovered: %s", volume.directory, error)
+            continue
+        logger.info("%s has %d chunks; %d were in doubt", volume.directory, chunks, in_doubt)
+
+
+class _Ending:
+    """How the process ends: by a signal, or because a part of it says that it can't go on."""
+
+    def __init__(self) -> None:
+        self.why = ""
+
+    def fatal(self, why: str) -> None:
+        if not self.why:
+            self.why = why
+            logger.error("%s", why)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run(settings: DatanodeSettings) -> int:
+    """Run a datanode until SIGTERM or SIGINT; the exit code. Prints `ready URL` once it is registered."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if settings.exit_with_parent:
+        exit_with_parent()
+    disk = Disk()
+    try:
+        sock, url = bind(settings.listen, insecure=settings.insecure)
+    except DfsError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    try:
+        grounds = open_grounds(settings, disk)
+    except DfsError as error:
+        sock.close()
+        logger.error("%s", error)
+        return error.exit_code
+    recover(grounds, disk)
+    ending = _Ending()
+    node = Datanode(settings, grounds, url, disk=disk, clock=SystemClock(), fatal=ending.fatal)
+    stopping = threading.Event()
+
+    def tell_when_ready() -> None:
+        while not node.membership.is_registered:
+            if stopping.wait(0.02):
+                return
+        sys.stdout.write(f"ready {url}\n")
+        sys.stdout.flush()
+
+    def started() -> None:
+        node.start()
+        threading.Thread(target=tell_when_ready, name="ready", daemon=True).start()
+
+    try:
+        run_server(node.app, sock=sock, started=started)
+    finally:
+        stopping.set()
+        drained = _drain(node, settings.drain_s)
+        node.stop()
+        for lock in grounds.locks:
+            disk.close(lock)
+    code = EXIT_FAILED if ending.why else EXIT_OK
+    if not drained:
+        # A thread may hang in a socket or a disk for a minute; all that is durable is durable already.
+        logging.shutdown()
+        os._exit(code)
+    return code
+
+
+def _drain(node: Datanode, seconds: float) -> bool:
+    """Wait for running streams; whether all of them ended."""
+    deadline = time.monotonic() + seconds
+    while node.put.active and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not node.put.active

@@ -1,0 +1,129 @@
+"""All chunks of this datanode, whichever volume they are on: claims, choice of the volume, look-up, open readers.
+
+Separate from the volumes because an id is claimed once for the whole datanode, and from the operations because a
+client's PUT and a repair store a chunk in the same way.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from dfs.protocol.chunk_format import Header, file_size
+from dfs.protocol.errors import ChunkExists, NoSpace, ReplicaNotFound
+from dfs.protocol.messages import VolumeState
+from dfs_datanode.chunk_file import ChunkReader, ChunkWriter
+from dfs_datanode.disk import Disk
+from dfs_datanode.volumes import Volume
+
+READERS_MAX = 128
+"""Open files kept for the next read; each has its table in memory, 32 KiB for a chunk of 64 MiB."""
+
+
+class ChunkStore:
+    """The chunks on a set of volumes. Thread-safe."""
+
+    def __init__(self, disk: Disk, volumes: Sequence[Volume]) -> None:
+        self.volumes = tuple(volumes)
+        self._disk = disk
+        self._lock = threading.Lock()
+        self._claims: set[str] = set()
+        self._readers: OrderedDict[str, ChunkReader] = OrderedDict()
+
+    def states(self) -> list[VolumeState]:
+        """What a heartbeat tells of the volumes, looked at now."""
+        return [volume.check() for volume in self.volumes]
+
+    @contextmanager
+    def storing(self, header: Header, length: int, *, again: bool = False) -> Iterator[tuple[ChunkWriter, Volume]]:
+        """A writer for a new chunk, and the volume it is on. Not finished when the block is left: thrown away.
+
+        again   allow an id whose file lies in the trash: a repair may bring back what was deleted for being bad
+        Raises  ChunkExists: the id was used; NoSpace: no volume can take it
+        """
+        with self._claimed(header.chunk):
+            if any(volume.has(header.chunk) if again else volume.knows(header.chunk) for volume in self.volumes):
+                raise ChunkExists("this chunk id was used already; ask for a new grant")
+            volume = self._choose(length)
+            size = file_size(length)
+            volume.promise(size)
+            writer: ChunkWriter | None = None
+            try:
+                writer = volume.begin(header)
+                yield writer, volume
+            finally:
+                if writer is not None:
+                    writer.abort()
+                volume.settle(size, stored=writer is not None and writer.published)
+
+    @contextmanager
+    def _claimed(self, chunk: str) -> Iterator[None]:
+        with self._lock:
+            if chunk in self._claims:
+                raise ChunkExists("this chunk is being written already; ask for a new grant")
+            self._claims.add(chunk)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._claims.discard(chunk)
+
+    def _choose(self, length: int) -> Volume:
+        """The volume with the most free space that can take the chunk."""
+        free, volume = max(((one.takes(length), one) for one in self.volumes), key=lambda pair: pair[0])
+        if free == 0:
+            raise NoSpace("no volume of this datanode can take the chunk: they are full or out of service")
+        return volume
+
+    def find(self, chunk: str) -> Volume | None:
+        """The volume that has a file of that chunk."""
+        return next((volume for volume in self.volumes if volume.holds_chunks and volume.has(chunk)), None)
+
+    def open_now(self, chunk: str) -> ChunkReader | None:
+        """The reader of a chunk that was read a moment ago, without touching the disk; else None."""
+        with self._lock:
+            reader = self._readers.get(chunk)
+            if reader is not None:
+                self._readers.move_to_end(chunk)
+        if reader is not None and not reader.is_named():
+            self.forget(chunk)
+            return None
+        return reader
+
+    def open(self, chunk: str) -> ChunkReader:
+        """A reader, kept for the next one. Raises ReplicaNotFound, CorruptReplica, OSError."""
+        reader = self.open_now(chunk)
+        if reader is not None:
+            return reader
+        reader = self.open_afresh(chunk)
+        with self._lock:
+            self._readers[chunk] = reader
+            if len(self._readers) > READERS_MAX:
+                self._readers.popitem(last=False)
+        return reader
+
+    def open_afresh(self, chunk: str) -> ChunkReader:
+        """A reader that looked at the file's header and footer now. Raises as `open` does."""
+        volume = self.find(chunk)
+        if volume is None:
+            raise ReplicaNotFound("this datanode has no replica of that chunk; read another one")
+        try:
+            return ChunkReader(self._disk, volume.path_of(chunk), chunk)
+        except OSError:
+            volume.read_errors += 1
+            raise
+
+    def forget(self, chunk: str) -> None:
+        """Don't use the open file of that chunk any more."""
+        with self._lock:
+            self._readers.pop(chunk, None)
+
+    def move_to_trash(self, chunk: str, now_ms: int) -> bool:
+        """Take every file of that chunk out of service; whether there was one. Raises OSError."""
+        self.forget(chunk)
+        found = False
+        for volume in self.volumes:
+            if volume.holds_chunks and volume.has(chunk):
+                volume.move_to_trash(chunk, now_ms)
+                found = True
+        return found

@@ -1,0 +1,117 @@
+"""The one door to the operating system's files.
+
+Everything that the datanode reads or writes goes through these few methods, so that tests can put a disk in their
+place that fills up, fails or lies. It knows nothing of chunks and catches nothing.
+"""
+
+import os
+
+
+class Disk:
+    """The machine's disks."""
+
+    def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+        """A descriptor; never inherited by a child process."""
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def write_at(self, fd: int, data: memoryview, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        while data:
+            written = os.pwrite(fd, data, offset)
+            data = data[written:]
+            offset += written
+
+    def read_at(self, fd: int, size: int, offset: int) -> bytes:
+        """`size` bytes from `offset` on, or fewer at the end of the file."""
+        piece = os.pread(fd, size, offset)
+        if len(piece) == size or not piece:
+            return piece
+        pieces = [piece]
+        got = len(piece)
+        while got < size:
+            piece = os.pread(fd, size - got, offset + got)
+            if not piece:
+                break
+            pieces.append(piece)
+            got += len(piece)
+        return b"".join(pieces)
+
+    def read_cached(self, fd: int, into: bytearray, offset: int) -> int:
+        """Fill `into` from what memory holds of the file, without waiting for the disk; how many bytes that were.
+
+        Raises BlockingIOError if none of it is there, OSError where the file system can't tell.
+        """
+        return os.preadv(fd, [into], offset, os.RWF_NOWAIT)
+
+    def reserve(self, fd: int, size: int) -> None:
+        """Take `size` bytes on the disk for the file now, so that a full disk shows before the first byte."""
+        os.posix_fallocate(fd, 0, size)
+
+    def sync(self, fd: int) -> None:
+        """Make the file durable: its data, its size and, on a journaling file system, its names.
+
+        After a failure the kernel may pretend that all is well: never call it again for the same file.
+        """
+        os.fsync(fd)
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in a directory durable."""
+        fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def link(self, old: str, new: str) -> None:
+        """A second name for a file. Raises FileExistsError rather than replace."""
+        os.link(old, new)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def set_mtime(self, path: str, mtime_ms: int) -> None:
+        os.utime(path, ns=(mtime_ms * 1_000_000, mtime_ms * 1_000_000))
+
+    def make_directory(self, path: str) -> None:
+        os.mkdir(path)
+
+    def names(self, path: str) -> list[str]:
+        """The entries of a directory, in no order."""
+        return os.listdir(path)
+
+    def stat(self, path: str) -> os.stat_result:
+        return os.stat(path)
+
+    def stat_open(self, fd: int) -> os.stat_result:
+        return os.fstat(fd)
+
+    def space(self, path: str) -> os.statvfs_result:
+        return os.statvfs(path)
+
+
+def replace_file(disk: Disk, path: str, content: bytes, mode: int = 0o600) -> None:
+    """Put `content` at `path` so that a crash leaves the old or the new file, whole."""
+    scratch = f"{path}.new"
+    fd = disk.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        disk.write_at(fd, memoryview(content), 0)
+        disk.sync(fd)
+    finally:
+        disk.close(fd)
+    disk.rename(scratch, path)
+    disk.sync_directory(os.path.dirname(path))
+
+
+def read_file(disk: Disk, path: str, limit: int = 1 << 20) -> bytes:
+    """A small file, whole; at most `limit` bytes of it."""
+    fd = disk.open(path, os.O_RDONLY)
+    try:
+        return disk.read_at(fd, limit, 0)
+    finally:
+        disk.close(fd)

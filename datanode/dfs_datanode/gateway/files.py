@@ -1,0 +1,207 @@
+"""The cluster as the gateway uses it: the client library's parts, put together for one caller.
+
+Separate from the HTTP side because this half blocks and is called in threads. It adds no authority: every call is made
+for the principal that asked. What it decides is how much a transfer may hold in memory, and that this datanode is the
+head of the chains of what it uploads, so that the first copy costs no network.
+"""
+
+import random
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+
+from dfs.fetcher import Fetcher
+from dfs.layout import Content, PlacedExtent
+from dfs.namenodes import Namenodes
+from dfs.protocol.clock import Clock
+from dfs.protocol.digests import Buffer
+from dfs.protocol.errors import ChunkExists, ReceiptRefused, Unavailable
+from dfs.protocol.messages import (
+    Commit,
+    Entry,
+    ListDirectory,
+    Listing,
+    Open,
+    Outcome,
+    PutFile,
+    Remove,
+    Stat,
+)
+from dfs.protocol.operations import COMMIT, LIST, OPEN, STAT
+from dfs.protocol.transport import Transport
+from dfs.publisher import Batch, Publisher
+from dfs.sender import Grants, Sender
+from dfs.suspects import Suspects
+from dfs.workers import Workers
+from dfs.writer import ChunkLine, StreamWriter, whole_chunks
+from dfs_datanode.gateway.addresses import InsideCaller, PeerUrl
+
+CHUNK_BYTES = 16 << 20
+"""Chunks of uploads: an upload holds two of them in memory, one that fills and one that is being sent."""
+UPLOAD_BYTES_MAX = 2 * CHUNK_BYTES
+LIST_PAGE = 1000
+NAMENODE_PATIENCE_S = 10.0
+"""How long a namenode that is restarted is waited for: shorter than the time-outs of HTTP clients."""
+SENDERS = 8
+PRINCIPALS_MAX = 64
+"""Callers whose connections are kept; names come from outside, so their number must be bounded."""
+
+
+class OpenFile:
+    """One version of a file, readable to its end whatever becomes of its path. One read at a time."""
+
+    def __init__(self, entry: Entry, content: Content, fetcher: Fetcher) -> None:
+        self.entry = entry
+        self._content = content
+        self._fetcher = fetcher
+        self._kept: tuple[PlacedExtent, memoryview] | None = None
+
+    def read(self, start: int, end: int) -> memoryview:
+        """The bytes [start, end), verified. Raises as `Fetcher.read` does."""
+        buffer = memoryview(bytearray(end - start))
+        for extent in self._content.extents(start, end):
+            first, last = max(start, extent.position), min(end, extent.end)
+            self._fill(extent, first - extent.position, last - extent.position, buffer[first - start : last - start])
+        return buffer
+
+    def _fill(self, extent: PlacedExtent, start: int, end: int, into: memoryview) -> None:
+        if extent.by_blocks or end - start == extent.length:
+            self._fetcher.read(extent, start, end, into)
+            return
+        # Such an extent can only be checked as a whole: it is kept, so that the next piece does not fetch it again.
+        kept = self._kept
+        if kept is None or kept[0].position != extent.position:
+            whole = memoryview(bytearray(extent.length))
+            self._fetcher.read(extent, 0, extent.length, whole)
+            kept = self._kept = (extent, whole)
+        into[:] = kept[1][start:end]
+
+
+class Upload:
+    """A file on its way in; invisible until `publish`. Not for several threads at once."""
+
+    def __init__(self, writer: StreamWriter, publisher: Publisher) -> None:
+        self._writer = writer
+        self._publisher = publisher
+
+    @property
+    def length(self) -> int:
+        """Bytes that came so far."""
+        return self._writer.length
+
+    def write(self, data: Buffer) -> None:
+        """Take the next bytes; waits while the chunk before is still being sent."""
+        self._writer.write(data)
+
+    def publish(self, action: PutFile) -> Outcome:
+        """Make it the file that `action` describes, whose extents are filled in here."""
+        sent = self._writer.finish()
+        action = msgspec.structs.replace(action, extents=whole_chunks(sent))
+        try:
+            return self._publisher.publish(Batch([action], sent))[0]
+        except (ReceiptRefused, ChunkExists):
+            raise Unavailable("a datanode was lost during the upload; nothing was stored, send it again") from None
+
+    def abort(self) -> None:
+        """Forget it. Waits for the chunk that is being sent."""
+        self._writer.abort()
+
+
+class Files:
+    """Everything that one principal may do through the gateway. Usable from several threads; blocks."""
+
+    def __init__(
+        self,
+        namenodes: Sequence[str],
+        *,
+        principal: str,
+        datanode: str,
+        peer_url: PeerUrl,
+        suspects: Suspects,
+        workers: Workers,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        transport = Transport(principal=principal)
+        caller = InsideCaller(transport, peer_url)
+        self._namenodes = Namenodes(namenodes, caller, clock=clock, rng=rng, patience_s=NAMENODE_PATIENCE_S)
+        self._fetcher = Fetcher(transport, self._namenodes, suspects, rng=rng)
+        self._sender = Sender(transport, suspects, rng=rng)
+        self._publisher = Publisher(self._namenodes, self._sender)
+        self._datanode = datanode
+        self._suspects = suspects
+        self._workers = workers
+        self._clock = clock
+
+    def stat(self, path: str) -> Entry:
+        """One entry. Raises FileNotFound, NotADirectory."""
+        return self._namenodes.call(STAT, Stat(path=path))
+
+    def open(self, path: str) -> OpenFile:
+        """The version that is there now. Raises FileNotFound, NotADirectory, IsADirectory."""
+        opened = self._namenodes.call(OPEN, Open(path=path))
+        return OpenFile(opened.entry, Content(opened.layout, self._namenodes, self._clock), self._fetcher)
+
+    def list_page(self, path: str, after: str) -> Listing:
+        """One page of a directory."""
+        return self._namenodes.call(LIST, ListDirectory(path=path, after=after, limit=LIST_PAGE))
+
+    def begin_upload(self, length: int | None) -> Upload:
+        """Begin a file of `length` bytes, or of any length."""
+        facts = self._namenodes.refresh()
+        chunk_size = min(CHUNK_BYTES, facts.chunk_size_bytes)
+        if length is not None:
+            chunk_size = max(1, min(chunk_size, length))
+        grants = Grants(
+            self._namenodes,
+            self._suspects,
+            self._clock,
+            length=chunk_size,
+            replication=facts.replication,
+            expected=None if length is None else -(-length // chunk_size),
+            writer=self._datanode,
+        )
+        line = ChunkLine(self._sender, self._workers, grants, parallel=1)
+        return Upload(StreamWriter(line, chunk_size), self._publisher)
+
+    def remove(self, action: Remove) -> None:
+        """Remove a path, once, whatever the connection does."""
+        self._namenodes.perform(COMMIT, Commit(op_id="", actions=[action]))
+
+
+class FilesOf:
+    """The `Files` of each principal, made when it first asks; those that were unused longest go first."""
+
+    def __init__(
+        self, namenodes: Sequence[str], *, datanode: str, peer_url: PeerUrl, clock: Clock, rng: random.Random
+    ) -> None:
+        self._peer_url = peer_url
+        self._namenode_urls = tuple(namenodes)
+        self._datanode = datanode
+        self._clock = clock
+        self._rng = rng
+        self._suspects = Suspects(clock)
+        self._workers = Workers(SENDERS)
+        self._by_principal: OrderedDict[str, Files] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, principal: str) -> Files:
+        with self._lock:
+            files = self._by_principal.get(principal)
+            if files is None:
+                files = self._by_principal[principal] = Files(
+                    self._namenode_urls,
+                    principal=principal,
+                    datanode=self._datanode,
+                    peer_url=self._peer_url,
+                    suspects=self._suspects,
+                    workers=self._workers,
+                    clock=self._clock,
+                    rng=self._rng,
+                )
+                while len(self._by_principal) > PRINCIPALS_MAX:
+                    self._by_principal.popitem(last=False)
+            self._by_principal.move_to_end(principal)
+            return files

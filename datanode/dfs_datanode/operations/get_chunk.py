@@ -1,0 +1,218 @@
+"""get_chunk: verified bytes of a chunk, no more than the capability allows.
+
+Every block is checked against the chunk's own table before a byte of it leaves, so that rot is found where it
+happened. What memory holds is answered on the event loop at once; whatever may wait for a disk is a thread's work.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal, ParamSpec, TypeVar
+from urllib.parse import parse_qsl
+
+from dfs.protocol.capability import Capability, check_capability
+from dfs.protocol.chunk_format import block_range
+from dfs.protocol.digests import BLOCK_SIZE, Buffer
+from dfs.protocol.errors import CorruptReplica, DfsError, InvalidRequest, NotPermitted, RangeNotSatisfiable
+from dfs.protocol.operations import HEADER_CAPABILITY
+from dfs.protocol.server import Receive, Scope, Send, header
+from dfs_datanode.chunk_file import ChunkReader
+from dfs_datanode.chunk_store import ChunkStore
+from dfs_datanode.membership import Membership
+from dfs_datanode.outbox import Outbox
+
+PIECE_BYTES = 1 << 20
+"""Read, checked and sent at once."""
+ON_LOOP_MAX = 128 * 1024
+"""Reads up to this size are tried without a thread: hashing them takes less time than the change of threads."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Mode = Literal["exact", "blocks", "table"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A range as the request spells it."""
+
+    offset: int
+    length: int
+    mode: Mode
+
+
+class GetChunk:
+    """The handler. Owns the threads that read."""
+
+    def __init__(self, *, store: ChunkStore, membership: Membership, outbox: Outbox, threads: int) -> None:
+        self.active = 0
+        self.bytes_sent = 0
+        self._store = store
+        self._membership = membership
+        self._outbox = outbox
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="get")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, chunk: str) -> None:
+        standing = self._membership.standing()
+        wanted = read_query(scope["query_string"])
+        capability = check_capability(
+            header(scope, HEADER_CAPABILITY) or "",
+            standing.key,
+            datanode=standing.datanode,
+            operation="r",
+            chunk=chunk,
+            now_ms=self._membership.clock.wall_ms(),
+        )
+        self.active += 1
+        try:
+            await self._answer(wanted, capability, chunk, scope, receive, send)
+        except CorruptReplica as error:
+            raise self._corrupt(chunk, error) from error
+        except OSError as error:
+            if isinstance(error, DfsError):
+                raise
+            raise self._corrupt(chunk, error) from error
+        finally:
+            self.active -= 1
+
+    def _corrupt(self, chunk: str, error: Exception) -> CorruptReplica:
+        """Tell the namenode, which decides what becomes of the replica; the reader goes elsewhere."""
+        self._store.forget(chunk)
+        self._outbox.checked(chunk, good=False, why=str(error))
+        if isinstance(error, CorruptReplica):
+            return error
+        return CorruptReplica(f"this replica can't be read ({error}); read another one")
+
+    async def _answer(
+        self, wanted: Wanted, capability: Capability, chunk: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        reader = self._store.open_now(chunk)
+        if reader is None:
+            reader = await self._in_thread(self._store.open, chunk)
+        start, end = check_range(wanted, capability, reader.length)
+        first_start, first_end = _piece(start, end, start, reader.length)
+        # The first piece is read before the answer begins, so that a bad replica is an error and not a short body.
+        piece = await self._read(reader, first_start, first_end)
+        prefix = reader.table if wanted.mode == "table" else b""
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"application/octet-stream"),
+                    (b"content-length", b"%d" % (len(prefix) + end - start)),
+                ],
+            }
+        )
+        if prefix:
+            await send({"type": "http.response.body", "body": prefix, "more_body": True})
+        if first_end >= end:
+            await self._send_piece(send, piece, first_start, start, end, more=False)
+            return
+        try:
+            async with _watching(receive) as gone:
+                await self._send_piece(send, piece, first_start, start, end, more=True)
+                position = first_end
+                while position < end and not gone.is_set():
+                    piece_start, piece_end = _piece(start, end, position, reader.length)
+                    piece = await self._read(reader, piece_start, piece_end)
+                    await self._send_piece(send, piece, piece_start, start, end, more=piece_end < end)
+                    position = piece_end
+        except (CorruptReplica, OSError) as error:
+            # Too late for an error: the body ends short, and the reader takes the rest from elsewhere.
+            self._corrupt(chunk, error)
+            await _cut_off(scope)
+
+    async def _send_piece(self, send: Send, piece: Buffer, place: int, start: int, end: int, *, more: bool) -> None:
+        """Send what of the piece, which begins at `place`, lies in [start, end)."""
+        body = memoryview(piece)[max(0, start - place) : end - place]
+        self.bytes_sent += len(body)
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _read(self, reader: ChunkReader, start: int, end: int) -> Buffer:
+        if end - start <= ON_LOOP_MAX:
+            cached = reader.read_blocks_cached(start, end)
+            if cached is not None:
+                return cached
+        return await self._in_thread(reader.read_blocks, start, end)
+
+    async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*arguments, **named))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def read_query(query: bytes) -> Wanted:
+    """The range that a query asks for. Raises InvalidRequest."""
+    try:
+        fields = dict(parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=8))
+    except ValueError:
+        raise InvalidRequest("the query must have offset, length and mode") from None
+    numbers = []
+    for name in ("offset", "length"):
+        text = fields.get(name, "")
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
+            raise InvalidRequest(f"{name} must be a number of bytes, not {text!r}")
+        numbers.append(int(text))
+    mode = fields.get("mode", "exact")
+    if mode not in ("exact", "blocks", "table"):
+        raise InvalidRequest(f"mode is exact, blocks or table, not {mode!r}")
+    if numbers[1] == 0:
+        raise InvalidRequest("a read of no bytes")
+    return Wanted(numbers[0], numbers[1], mode)  # type: ignore[arg-type]
+
+
+def check_range(wanted: Wanted, capability: Capability, chunk_length: int) -> tuple[int, int]:
+    """The range [start, end) to answer with. A capability for a part of a pack never shows a neighbour's bytes.
+
+    Raises  RangeNotSatisfiable: not within the chunk; NotPermitted: not within the capability
+    """
+    start, end = wanted.offset, wanted.offset + wanted.length
+    if end > chunk_length:
+        raise RangeNotSatisfiable(f"bytes {start} to {end} of a chunk that has {chunk_length}")
+    if wanted.mode != "exact":
+        start, end = block_range(start, wanted.length, chunk_length)
+    if start < capability.start or end > capability.end:
+        raise NotPermitted(
+            f"the capability allows bytes {capability.start} to {capability.end}, not {start} to {end}; "
+            "ask the namenode for them, or read exactly what it allows"
+        )
+    return start, end
+
+
+def _piece(start: int, end: int, position: int, chunk_length: int) -> tuple[int, int]:
+    """Whole blocks, at most PIECE_BYTES of them, that cover [start, end) from `position` on."""
+    assert start <= position < end
+    piece_start = position // BLOCK_SIZE * BLOCK_SIZE
+    piece_end = min(piece_start + PIECE_BYTES, -(-end // BLOCK_SIZE) * BLOCK_SIZE, chunk_length)
+    return piece_start, piece_end
+
+
+@asynccontextmanager
+async def _watching(receive: Receive) -> AsyncIterator[asyncio.Event]:
+    """An event that is set once the reader has gone, so that nothing is read for nobody."""
+    gone = asyncio.Event()
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    task = asyncio.create_task(watch())
+    try:
+        yield gone
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _cut_off(scope: Scope) -> None:
+    """End the connection in the middle of the answer: the only way left to say that something is wrong."""
+    connection = scope.get("extensions", {}).get("dfs.connection")
+    if connection is None:
+        raise RuntimeError("the answer can't be completed")
+    connection.transport.abort()
+    await asyncio.sleep(0)

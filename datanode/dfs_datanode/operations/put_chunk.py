@@ -1,0 +1,121 @@
+"""put_chunk: take a chunk from a client or from the datanode before us in its chain.
+
+Everything that can be refused is refused before the body is read. The body itself is a thread's work, because it
+blocks on a socket, a disk and the next datanode; how many such threads run is bounded, and beyond it callers are told
+to come back.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from dfs.protocol.capability import check_capability
+from dfs.protocol.chunk_format import wire_size
+from dfs.protocol.errors import InvalidRequest, NotPermitted, NotSent, Unavailable
+from dfs.protocol.guard import take_body
+from dfs.protocol.messages import CHUNK_SIZE_MAX
+from dfs.protocol.operations import HEADER_CAPABILITY, HEADER_HOP, HEADER_LENGTH
+from dfs.protocol.server import Receive, Scope, Send, content_length, header, send_answer
+from dfs.protocol.transport import Transport
+from dfs_datanode.chunk_store import ChunkStore
+from dfs_datanode.membership import Membership, Standing
+from dfs_datanode.pipeline import Connect, Order, Outgoing, store_stream
+
+
+class PutChunk:
+    """The handler. Owns the threads of the streams.
+
+    suspect  told of each datanode that failed behind us in a chain
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ChunkStore,
+        membership: Membership,
+        transport: Transport,
+        suspect: Callable[[str], None],
+        max_streams: int,
+        idle_s: float,
+    ) -> None:
+        self.active = 0
+        self.bytes_stored = 0
+        self._store = store
+        self._membership = membership
+        self._transport = transport
+        self._suspect = suspect
+        self._max_streams = max_streams
+        self._idle_s = idle_s
+        self._threads = ThreadPoolExecutor(max_streams, thread_name_prefix="put")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, chunk: str) -> None:
+        standing = self._membership.standing()
+        token = header(scope, HEADER_CAPABILITY) or ""
+        order = read_order(scope, chunk, token, standing, self._membership.clock.wall_ms())
+        if self.active >= self._max_streams:
+            raise Unavailable("this datanode receives as many chunks as it can; try again, or another one")
+        self.active += 1
+        try:
+            async with take_body(scope, receive, length=wire_size(order.length), idle_s=self._idle_s) as source:
+                stored = await asyncio.get_running_loop().run_in_executor(
+                    self._threads,
+                    lambda: store_stream(
+                        source,
+                        order,
+                        store=self._store,
+                        standing=standing,
+                        connect=self._connect(order, token),
+                        suspect=self._suspect,
+                        now_ms=self._membership.clock.wall_ms(),
+                    ),
+                )
+        finally:
+            self.active -= 1
+        self.bytes_stored += order.length
+        await send_answer(send, 201, msgspec.json.encode(stored))
+
+    def _connect(self, order: Order, token: str) -> Connect:
+        def connect(datanode: str, hop: int) -> Outgoing:
+            url = self._membership.peer_url(datanode)
+            if url is None:
+                raise NotSent(f"the datanode {datanode} is not known to be a member of the cluster")
+            return self._transport.begin_put(url, chunk=order.chunk, capability=token, length=order.length, hop=hop)
+
+        return connect
+
+    def close(self) -> None:
+        """Give up the threads, once their streams have ended."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def read_order(scope: Scope, chunk: str, token: str, standing: Standing, now_ms: int) -> Order:
+    """What the request's head asks for, checked. Raises NotPermitted, InvalidRequest."""
+    capability = check_capability(
+        token, standing.key, datanode=standing.datanode, operation="w", chunk=chunk, now_ms=now_ms
+    )
+    length = _number(scope, HEADER_LENGTH)
+    if not 1 <= length <= CHUNK_SIZE_MAX:
+        raise InvalidRequest(f"a chunk has 1 to {CHUNK_SIZE_MAX} bytes, not {length}")
+    if length > capability.end:
+        raise NotPermitted(
+            f"the capability allows {capability.end} bytes, not {length}; ask for a grant of that length"
+        )
+    if content_length(scope) != wire_size(length):
+        raise InvalidRequest(
+            f"the body of a chunk of {length} bytes has {wire_size(length)} with its footer: say so in Content-Length"
+        )
+    hop = capability.chain.index(standing.datanode)
+    if _number(scope, HEADER_HOP, default=hop) != hop:
+        raise InvalidRequest(f"this datanode is number {hop} in the chain of that capability")
+    return Order(chunk, length, capability.principal, capability.chain, hop)
+
+
+def _number(scope: Scope, name: str, default: int | None = None) -> int:
+    text = header(scope, name)
+    if text is None and default is not None:
+        return default
+    if text is None or not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise InvalidRequest(f"the header {name} must be a number, not {text!r}")
+    return int(text)

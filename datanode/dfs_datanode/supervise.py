@@ -1,0 +1,88 @@
+"""Background loops that must not die silently.
+
+Each loop is a thread that runs one duty again and again. A failure is logged, counted, and the duty goes on after a
+pause; after three failures in a row without a success between them the process is ended, because a datanode that
+seems alive and no longer does its duty is worse than one that is seen to be dead.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dfs.protocol.clock import Clock
+
+logger = logging.getLogger("dfs.datanode")
+
+RESTARTS_MAX = 3
+RESTART_PAUSE_S = 1.0
+_STOP_WAIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class LoopStatistics:
+    name: str
+    seconds_since_success: float
+    failures: int
+
+
+class Loop:
+    """Runs `turn` again and again in a thread of its own.
+
+    turn   does the duty once, and returns the seconds to rest; `wake` cuts the rest short
+    fatal  called when the duty failed too often; it ends the process
+    """
+
+    def __init__(self, name: str, turn: Callable[[], float], clock: Clock, fatal: Callable[[str], None]) -> None:
+        self.name = name
+        self.failures = 0
+        self._turn = turn
+        self._clock = clock
+        self._fatal = fatal
+        self._succeeded_s = clock.monotonic_s()
+        self._in_a_row = 0
+        self._stopping = False
+        self._wakes = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Let the next turn begin now."""
+        self._wakes.set()
+
+    def stop(self) -> None:
+        """Ask the loop to end after its present turn, and wait for it a little."""
+        self._stopping = True
+        self._wakes.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(_STOP_WAIT_S)
+
+    def statistics(self) -> LoopStatistics:
+        return LoopStatistics(self.name, self._clock.monotonic_s() - self._succeeded_s, self.failures)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            # Cleared before the turn: a wake that comes during it must not be lost.
+            self._wakes.clear()
+            rest_s = self._one_turn()
+            if rest_s is None:
+                return
+            self._wakes.wait(rest_s)
+
+    def _one_turn(self) -> float | None:
+        """The seconds to rest, or None if this loop has ended."""
+        try:
+            rest_s = self._turn()
+        except Exception:
+            self.failures += 1
+            self._in_a_row += 1
+            logger.exception("the loop %s failed (%d in a row)", self.name, self._in_a_row)
+            if self._in_a_row > RESTARTS_MAX:
+                self._fatal(f"the loop {self.name} failed {self._in_a_row} times in a row")
+                return None
+            return RESTART_PAUSE_S
+        self._in_a_row = 0
+        self._succeeded_s = self._clock.monotonic_s()
+        return rest_s

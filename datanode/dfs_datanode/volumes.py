@@ -1,0 +1,341 @@
+"""A volume: one directory on one disk, with its chunks, its state, and its space.
+
+    VOLUME.json              whose it is
+    chunks/<2 hex>/<id>.chunk
+    tmp/<id>                 being written, or not yet known to be durable
+    trash/<id>               deleted, kept for a while; its mtime tells since when
+
+The two hex digits are the last ones of the id, which are random (the first ones are a time). All 256 directories are
+made at once when the volume is, and no directory is ever made later: so what is written after the disk was unmounted
+fails, instead of filling the disk below. Volumes fail alone: each judges its own errors and tells its state.
+"""
+
+import errno
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from dfs.protocol.chunk_format import Header, file_size
+from dfs.protocol.errors import Conflict, DfsError, NoSpace
+from dfs.protocol.ids import is_id
+from dfs.protocol.messages import Id, VolumeState
+from dfs_datanode.buffers import BufferPool
+from dfs_datanode.chunk_file import ChunkWriter, Place
+from dfs_datanode.disk import Disk, read_file, replace_file
+
+logger = logging.getLogger("dfs.datanode.volumes")
+
+State = Literal["in_service", "full", "read_only", "failed"]
+_FORMAT = 1
+_FILE = "VOLUME.json"
+_SUFFIX = ".chunk"
+_PREFIXES = [f"{number:02x}" for number in range(256)]
+_SYNCS_NAMES_WITH_FILE = {"ext4", "xfs"}
+"""Where one fsync of a file also makes its new name durable: their journals keep the order. Elsewhere the directory
+is synced too."""
+
+
+class VolumeIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `VOLUME.json`."""
+
+    format: int = _FORMAT
+    id: Id
+    datanode: str
+    cluster: Id | None = None
+
+
+_decoder = msgspec.json.Decoder(VolumeIdentity)
+
+
+def file_system_of(path: str, mountinfo: str) -> str:
+    """The type of the file system that `path` is on, after the text of /proc/self/mountinfo; "" if it can't be told."""
+    best, kind = "", ""
+    real = os.path.realpath(path)
+    for line in mountinfo.splitlines():
+        front, separator, back = line.partition(" - ")
+        fields = front.split()
+        if not separator or len(fields) < 5:
+            continue
+        mount_point = fields[4].replace("\\040", " ")
+        inside = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
+        if inside and len(mount_point) >= len(best):
+            best, kind = mount_point, back.split()[0]
+    return kind
+
+
+class Volume:
+    """One data directory. Thread-safe.
+
+    reserve_bytes, reserve_fraction   what is left free for others; the greater counts
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        identity: VolumeIdentity,
+        pool: BufferPool,
+        *,
+        reserve_bytes: int,
+        reserve_fraction: float,
+        file_system: str,
+        missing: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.id = identity.id
+        self.read_errors = 0
+        self._disk = disk
+        self._identity = identity
+        self._pool = pool
+        self._reserve = (reserve_bytes, reserve_fraction)
+        self._syncs_names = file_system in _SYNCS_NAMES_WITH_FILE
+        self._lock = threading.Lock()
+        self._promised = 0
+        """Bytes of chunks that are being written, which the disk may not show as used yet."""
+        self._used = 0
+        self._failure = ""
+        self._read_only = False
+        self._missing = missing
+        self._device = None if missing else disk.stat(directory).st_dev
+        self._direct = False if missing else self._takes_direct()
+
+    def _takes_direct(self) -> bool:
+        path = os.path.join(self.directory, "tmp", ".direct")
+        try:
+            fd = self._disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
+        except OSError:
+            return False
+        self._disk.close(fd)
+        self._disk.unlink(path)
+        return True
+
+    # --- state
+
+    def check(self) -> VolumeState:
+        """Look at the disk, and tell the state as a heartbeat carries it."""
+        self._missing = not self._is_itself()
+        capacity = free = 0
+        if not self._missing:
+            try:
+                space = self._disk.space(self.directory)
+            except OSError as error:
+                self.judge(error)
+            else:
+                capacity = space.f_blocks * space.f_frsize
+                reserve = max(self._reserve[0], int(capacity * self._reserve[1]))
+                free = max(0, space.f_bavail * space.f_frsize - reserve - self._promised)
+                self._read_only = bool(space.f_flag & os.ST_RDONLY)
+        state: State = "in_service"
+        if self._missing or self._failure:
+            state, free = "failed", 0
+        elif self._read_only:
+            state, free = "read_only", 0
+        elif free == 0:
+            state = "full"
+        return VolumeState(
+            id=self.id, state=state, capacity_bytes=capacity, free_bytes=free, used_bytes=max(0, self._used)
+        )
+
+    def _is_itself(self) -> bool:
+        """Whether the directory still shows this volume, and not the mount point below it or another disk."""
+        try:
+            device = self._disk.stat(self.directory).st_dev
+            found = _decoder.decode(read_file(self._disk, os.path.join(self.directory, _FILE)))
+        except (OSError, msgspec.DecodeError):
+            return False
+        if self._device is None:
+            self._device = device
+        return found.id == self.id and device == self._device
+
+    @property
+    def why_failed(self) -> str:
+        """Why the volume is out of service, for people; "" while it is not."""
+        if self._missing:
+            return "the disk is not mounted"
+        return self._failure
+
+    def judge(self, error: OSError, *, syncing: bool = False) -> DfsError:
+        """What a disk error while writing means: the state changes, and the error to raise is returned.
+
+        syncing  a failed fsync: the kernel reports it once, so nothing on the volume can be trusted to be durable
+        """
+        why = (error.strerror or str(error)).lower()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and not syncing:
+            return NoSpace(f"the disk of this datanode is full ({why})", volume=self.id)
+        if error.errno == errno.EROFS:
+            self._read_only = True
+            return NoSpace(f"the disk of this datanode is read-only ({why})", volume=self.id)
+        if error.errno == errno.ENOENT:
+            # Directories are never removed: the disk has gone from under its mount point.
+            self._missing = not self._is_itself()
+        if error.errno in (errno.EIO, errno.ENODEV, errno.ENXIO) or syncing:
+            self._failure = f"{'fsync' if syncing else 'write'}: {why}"
+            logger.error("the volume %s in %s is out of service: %s", self.id, self.directory, self._failure)
+        return NoSpace(f"the disk of this datanode failed ({why})", volume=self.id)
+
+    def takes(self, length: int) -> int:
+        """Free bytes if a chunk of `length` may be written here, else 0."""
+        state = self.check()
+        return state.free_bytes if state.state == "in_service" and state.free_bytes >= file_size(length) else 0
+
+    @property
+    def holds_chunks(self) -> bool:
+        """Whether chunks can be read and listed now. A volume that failed in writing may still be read."""
+        return not self._missing
+
+    # --- chunks
+
+    def path_of(self, chunk: str) -> str:
+        """Where the file of a chunk is, if it is on this volume."""
+        return os.path.join(self.directory, "chunks", chunk[-2:], chunk + _SUFFIX)
+
+    def tmp_path_of(self, chunk: str) -> str:
+        return os.path.join(self.directory, "tmp", chunk)
+
+    def trash_path_of(self, chunk: str) -> str:
+        return os.path.join(self.directory, "trash", chunk)
+
+    def has(self, chunk: str) -> bool:
+        """Whether a file of that chunk is here, right or not."""
+        return self._exists(self.path_of(chunk))
+
+    def knows(self, chunk: str) -> bool:
+        """Whether that id was used here: stored, being written, or deleted a while ago."""
+        paths = (self.path_of(chunk), self.tmp_path_of(chunk), self.trash_path_of(chunk))
+        return any(self._exists(path) for path in paths)
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self._disk.stat(path)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            self.read_errors += 1
+            return False
+        return True
+
+    def begin(self, header: Header) -> ChunkWriter:
+        """A writer for a new chunk. Raises ChunkExists, NoSpace."""
+        place = Place(
+            self.tmp_path_of(header.chunk),
+            self.path_of(header.chunk),
+            sync_directory=not self._syncs_names,
+            direct=self._direct,
+        )
+        return ChunkWriter(self._disk, place, self._pool, header, self.judge)
+
+    def promise(self, size: int) -> None:
+        """Set space aside for a chunk that is being written."""
+        with self._lock:
+            self._promised += size
+
+    def settle(self, size: int, *, stored: bool) -> None:
+        """The chunk for which `size` was promised is `stored`, or thrown away."""
+        with self._lock:
+            self._promised -= size
+            if stored:
+                self._used += size
+
+    def count_used(self, size: int) -> None:
+        """Add to the bytes of chunks that are known to be here; negative when some go."""
+        with self._lock:
+            self._used += size
+
+    def chunks(self) -> Iterator[str]:
+        """The ids of all chunk files. Raises OSError if a directory can't be read: then the list is not complete."""
+        for prefix in _PREFIXES:
+            for name in self._disk.names(os.path.join(self.directory, "chunks", prefix)):
+                chunk = name.removesuffix(_SUFFIX)
+                if is_id(chunk) and name.endswith(_SUFFIX):
+                    yield chunk
+
+    def move_to_trash(self, chunk: str, now_ms: int) -> None:
+        """Take a chunk out of service; its file stays in the trash for a while. Raises OSError."""
+        path = self.path_of(chunk)
+        size = self._disk.stat(path).st_size
+        self._disk.set_mtime(path, now_ms)
+        self._disk.rename(path, self.trash_path_of(chunk))
+        self.count_used(-size)
+
+    def unfinished(self) -> list[str]:
+        """Names in `tmp/`."""
+        return self._disk.names(os.path.join(self.directory, "tmp"))
+
+    def join_cluster(self, cluster: str) -> None:
+        """Write down which cluster the volume belongs to from now on."""
+        if self._identity.cluster == cluster or not self.holds_chunks:
+            return
+        self._identity = msgspec.structs.replace(self._identity, cluster=cluster)
+        content = msgspec.json.format(msgspec.json.encode(self._identity), indent=2) + b"\n"
+        replace_file(self._disk, os.path.join(self.directory, _FILE), content, 0o644)
+
+
+def open_volume(
+    disk: Disk,
+    directory: str,
+    pool: BufferPool,
+    *,
+    datanode: str,
+    cluster: str | None,
+    known_id: str | None,
+    reserve_bytes: int,
+    reserve_fraction: float,
+) -> Volume:
+    """The volume in `directory`; a new one if the directory was never used.
+
+    known_id   the volume that the datanode remembers there; if it is not there, the disk is not mounted
+    Raises     Conflict: it belongs to another datanode or cluster, or to a newer version
+    """
+    missing = False
+    try:
+        identity = _decoder.decode(read_file(disk, os.path.join(directory, _FILE)))
+    except FileNotFoundError:
+        missing = known_id is not None
+        identity = VolumeIdentity(id=known_id or secrets.token_hex(16), datanode=datanode, cluster=cluster)
+        if not missing:
+            _make_volume(disk, directory, identity)
+    except msgspec.DecodeError as error:
+        raise Conflict(f"{directory}/{_FILE} is damaged: {error}") from None
+    if identity.format != _FORMAT:
+        raise Conflict(f"{directory} was written by a newer version (format {identity.format}); update this datanode")
+    if identity.datanode != datanode:
+        raise Conflict(f"{directory} belongs to the datanode {identity.datanode}, not to {datanode}")
+    if None not in (cluster, identity.cluster) and identity.cluster != cluster:
+        raise Conflict(f"{directory} belongs to the cluster {identity.cluster}, not to {cluster}")
+    if missing:
+        logger.error("%s does not show the volume %s: is the disk mounted?", directory, known_id)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        file_system = file_system_of(directory, file.read())
+    return Volume(
+        disk,
+        directory,
+        identity,
+        pool,
+        reserve_bytes=reserve_bytes,
+        reserve_fraction=reserve_fraction,
+        file_system=file_system,
+        missing=missing,
+    )
+
+
+def _make_volume(disk: Disk, directory: str, identity: VolumeIdentity) -> None:
+    """Make the directories, then the identity: a volume without its identity is made again from the start."""
+    for name in ("chunks", "tmp", "trash"):
+        _ensure_directory(disk, os.path.join(directory, name))
+    for prefix in _PREFIXES:
+        _ensure_directory(disk, os.path.join(directory, "chunks", prefix))
+    disk.sync_directory(os.path.join(directory, "chunks"))
+    content = msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n"
+    replace_file(disk, os.path.join(directory, _FILE), content, 0o644)
+
+
+def _ensure_directory(disk: Disk, path: str) -> None:
+    try:
+        disk.make_directory(path)
+    except FileExistsError:
+        return

@@ -1,0 +1,91 @@
+"""The introduction of new chunks inside a transaction: rows first, judgement last.
+
+Separate from `introduction`, which decides and is pure, and shared by commit and stage. The rows of the chunks are
+inserted before the actions run, so that a copy in the same request can refer to them; how many replicas each chunk
+needs is known only after the actions ran, so the receipts are judged then. The savepoint makes it one step.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from dfs_namenode import introduction
+from dfs_namenode.content_rules import ChunkFacts
+from dfs_namenode.introduction import Introduced, ReadChunk
+from dfs_namenode.liveness import ClusterView
+from dfs_namenode.repair import priority_of
+from dfs_namenode.store import chunks, replicas, work
+from dfs_namenode.store.schema import WORK_UNDER_REPLICATED
+from dfs_namenode.store.transaction import Transaction
+
+
+class Introducer:
+    """The new chunks of one request, and what the request makes of chunks."""
+
+    def __init__(self, tx: Transaction, cluster: ClusterView) -> None:
+        self._tx = tx
+        self._cluster = cluster
+        self._introduced: dict[bytes, Introduced] = {}
+        self._references: dict[bytes, int] = {}
+        self._wanted: dict[bytes, int] = {}
+        self._lowered: set[bytes] = set()
+        self.facts: dict[str, ChunkFacts] = {}
+        """Chunks that extents of this request may use, by id."""
+
+    def introduce(self, new: Sequence[ReadChunk], *, window_ms: int) -> None:
+        """Insert the rows of new chunks. Raises ReceiptRefused: an id was used, or is too old."""
+        numbers: dict[str, int] = {}
+        for chunk in new:
+            introduction.check_age(chunk, now_ms=self._tx.now_ms, window_ms=window_ms)
+            if chunks.is_known(self._tx, chunk.id):
+                raise introduction.refuse_used(chunk)
+            counted = introduction.count_receipts(chunk, self._cluster)
+            rows = []
+            for receipt in counted.counted:
+                if receipt.datanode not in numbers:
+                    numbers[receipt.datanode] = chunks.datanode_number(self._tx, receipt.datanode)
+                rows.append(chunks.NewReplica(numbers[receipt.datanode], receipt.volume))
+            chunks.introduce(self._tx, chunk.id, length=chunk.length, digest=chunk.digest, replication=1, replicas=rows)
+            self._introduced[chunk.id] = counted
+            self.facts[chunk.id.hex()] = ChunkFacts(chunk.length, chunk.digest.hex())
+
+    def refer(self, used: Iterable[tuple[bytes, int]], *, replication: int) -> None:
+        """Extents of a file that wants so many replicas refer to these chunks, with so many bytes each."""
+        for chunk, length in used:
+            self._references[chunk] = self._references.get(chunk, 0) + length
+            self._want(chunk, replication)
+
+    def want(self, chunk_ids: Iterable[bytes], replication: int) -> None:
+        """A file that has bytes in these chunks wants at least so many replicas."""
+        for chunk in chunk_ids:
+            self._want(chunk, replication)
+
+    def want_less(self, chunk_ids: Iterable[bytes]) -> None:
+        """A file that has bytes in these chunks wants fewer replicas than before."""
+        self._lowered.update(chunk_ids)
+
+    def finish(self) -> None:
+        """Judge the receipts, count the references, and note which chunks need work.
+
+        Raises   ReceiptRefused: too few replicas count; InvalidRequest: a chunk is not used
+        """
+        introduction.require_used(self._introduced, set(self._references))
+        for chunk, introduced in self._introduced.items():
+            needed = self._cluster.write_min(self._wanted.get(chunk, 1))
+            introduction.require_enough(introduced, needed=needed)
+        chunks.add_references(self._tx, self._references)
+        for chunk in sorted(self._lowered):
+            chunks.recount_replication(self._tx, chunk)
+        for chunk, wanted in self._wanted.items():
+            raised = chunks.raise_replication(self._tx, [chunk], wanted)
+            if raised or chunk in self._introduced:
+                self._note_work(chunk, wanted)
+
+    def _want(self, chunk: bytes, replication: int) -> None:
+        if replication > self._wanted.get(chunk, 0):
+            self._wanted[chunk] = replication
+
+    def _note_work(self, chunk: bytes, replication: int) -> None:
+        introduced = self._introduced.get(chunk)
+        good = replicas.good_count(self._tx, chunk.hex()) if introduced is None else len(introduced.counted)
+        priority = priority_of(good, self._cluster.copies_wanted(replication))
+        if priority is not None:
+            work.put(self._tx, chunk.hex(), why=WORK_UNDER_REPLICATED, priority=priority)

@@ -1,0 +1,118 @@
+"""What a reader gets to know: which bytes of which chunks, where they are, and leave to read them.
+
+Separate because open, open_many and locate answer with the same parts. A capability covers a run of bytes, so that a
+reader of many small files that lie side by side in one pack needs one, and never more than the bytes of its files.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dfs.protocol.capability import sign_capability
+from dfs.protocol.messages import ChunkSource, Layout, LayoutExtent, ReadGrant
+from dfs_namenode.keys import NodeKeys
+from dfs_namenode.liveness import ClusterView
+from dfs_namenode.store import chunks, contents
+from dfs_namenode.store.contents import ExtentRow
+from dfs_namenode.store.transaction import Snapshot
+
+EXTENTS_IN_ANSWER_MAX = 256
+"""Extents of one answer; the reader goes on with locate. Bounds how long one answer keeps the event loop."""
+
+
+class Run(NamedTuple):
+    """The bytes [start, end) of a chunk."""
+
+    chunk: bytes
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Granting:
+    """What it takes to give a principal leave to read: who is there, the keys, until when."""
+
+    principal: str
+    cluster: ClusterView
+    keys: NodeKeys
+    expires_ms: int
+
+
+def find_runs(extents: Sequence[ExtentRow]) -> tuple[list[Run], list[int]]:
+    """Merge extents that touch or overlap into runs. Pure.
+
+    Returns   the runs, and for each extent the index of the run that it lies in
+    """
+    runs: list[Run] = []
+    index_of = [0] * len(extents)
+    for number in sorted(range(len(extents)), key=lambda n: (extents[n].chunk, extents[n].offset)):
+        extent = extents[number]
+        end = extent.offset + extent.length
+        if runs and runs[-1].chunk == extent.chunk and extent.offset <= runs[-1].end:
+            runs[-1] = runs[-1]._replace(end=max(end, runs[-1].end))
+        else:
+            runs.append(Run(extent.chunk, extent.offset, end))
+        index_of[number] = len(runs) - 1
+    return runs, index_of
+
+
+def chunk_sources(snapshot: Snapshot, chunk_ids: Iterable[bytes], cluster: ClusterView) -> dict[str, ChunkSource]:
+    """Each chunk with the replicas that can be read now, best first."""
+    sources: dict[str, ChunkSource] = {}
+    for chunk in chunk_ids:
+        if chunk.hex() in sources:
+            continue
+        facts = chunks.facts(snapshot, chunk)
+        assert facts is not None, "an extent's chunk has a row for as long as the extent exists"
+        serving = [
+            datanode for datanode, volume in chunks.good_replicas(snapshot, chunk) if cluster.serves(datanode, volume)
+        ]
+        sources[chunk.hex()] = ChunkSource(length=facts[0], digest=facts[1].hex(), replicas=cluster.readers(serving))
+    return sources
+
+
+def sign_runs(runs: Iterable[Run], sources: dict[str, ChunkSource], granting: Granting) -> list[ReadGrant]:
+    """A capability for each run, good at every replica that is listed."""
+    grants = []
+    for run in runs:
+        chunk = run.chunk.hex()
+        capability = sign_capability(
+            granting.keys.chain([target.datanode for target in sources[chunk].replicas]),
+            operation="r",
+            chunk=chunk,
+            start=run.start,
+            end=run.end,
+            expires_ms=granting.expires_ms,
+            principal=granting.principal,
+        )
+        grants.append(ReadGrant(chunk, run.start, run.end, capability))
+    return grants
+
+
+def placed(extents: Sequence[ExtentRow], index_of: Sequence[int]) -> list[LayoutExtent]:
+    """Extents as an answer shows them."""
+    return [
+        LayoutExtent(row.position, row.chunk.hex(), row.offset, row.length, row.digest.hex(), grant)
+        for row, grant in zip(extents, index_of, strict=True)
+    ]
+
+
+def layout_of(
+    snapshot: Snapshot, content_id: int, size: int, *, offset: int, length: int | None, granting: Granting
+) -> Layout:
+    """The layout of a window of a content; what does not fit into one answer begins at `next_offset`."""
+    end = size if length is None else min(size, offset + length)
+    rows = contents.window(snapshot, content_id, start=offset, end=end, limit=EXTENTS_IN_ANSWER_MAX + 1)
+    next_offset = rows[EXTENTS_IN_ANSWER_MAX].position if len(rows) > EXTENTS_IN_ANSWER_MAX else None
+    rows = rows[:EXTENTS_IN_ANSWER_MAX]
+    runs, index_of = find_runs(rows)
+    sources = chunk_sources(snapshot, [row.chunk for row in rows], granting.cluster)
+    return Layout(
+        content=content_id,
+        size=size,
+        extents=placed(rows, index_of),
+        chunks=sources,
+        grants=sign_runs(runs, sources, granting),
+        next_offset=next_offset,
+        expires_ms=granting.expires_ms,
+    )

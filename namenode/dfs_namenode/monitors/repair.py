@@ -1,0 +1,145 @@
+"""Repairs chunks: reads a window of the work table, lets the planner decide, and gives the commands.
+
+The window has two parts. The head, where the most urgent chunks are, is looked at in every turn; the rest is walked
+through from turn to turn, so that chunks which nobody can help now do not stand in the way of those behind them.
+"""
+
+import asyncio
+import logging
+from random import Random
+
+from dfs.protocol.capability import sign_capability
+from dfs.protocol.clock import Clock
+from dfs.protocol.messages import Replicate, Target
+from dfs_namenode.commands import Outbox
+from dfs_namenode.keys import NodeKeys
+from dfs_namenode.liveness import ClusterView, Liveness
+from dfs_namenode.monitors.leader import Leader
+from dfs_namenode.monitors.safety import Safety
+from dfs_namenode.repair import DropReplica, Need, Pull, Reprioritise, Settled, plan, priority_of
+from dfs_namenode.store import garbage, replicas, work
+from dfs_namenode.store.sqlite import SqliteStore
+from dfs_namenode.store.transaction import Row, Snapshot, Transaction
+
+log = logging.getLogger(__name__)
+HEAD = 100
+WALK = 400
+PRINCIPAL = "repair"
+
+
+class Repair:
+    """Knows how far the walk through the work table has come."""
+
+    def __init__(
+        self,
+        store: SqliteStore,
+        leader: Leader,
+        liveness: Liveness,
+        outbox: Outbox,
+        safety: Safety,
+        keys: NodeKeys,
+        *,
+        clock: Clock,
+        streams: int,
+        ttl_ms: int,
+        rng: Random,
+    ) -> None:
+        self._store = store
+        self._leader = leader
+        self._liveness = liveness
+        self._outbox = outbox
+        self._safety = safety
+        self._keys = keys
+        self._clock = clock
+        self._streams = streams
+        self._ttl_ms = ttl_ms
+        self._rng = rng
+        self._walked_to = work.BEGINNING
+
+    async def turn(self) -> None:
+        """Plan for one window, and give the commands."""
+        if self._safety.modes():
+            return
+        cluster = self._liveness.view()
+        needs, finished = await asyncio.to_thread(self._window, cluster)
+        under_way = self._outbox.under_way()
+        instructions = plan(
+            needs,
+            cluster=cluster,
+            streams=self._outbox.streams(self._streams),
+            under_way=under_way,
+            avoid=self._outbox.avoid(need.chunk for need in needs),
+            rng=self._rng,
+        )
+        settled, moved = list(finished), []
+        for instruction in instructions:
+            match instruction:
+                case Pull():
+                    self._pull(instruction, cluster)
+                case DropReplica(chunk, datanode):
+                    log.info("the bad replica of %s at %s has its replacement", chunk, datanode)
+                    self._outbox.delete(datanode, chunk)
+                case Settled(chunk):
+                    settled.append(chunk)
+                case Reprioritise():
+                    moved.append(instruction)
+        if settled or moved:
+            await self._leader.write(lambda tx: _keep(tx, settled, moved, cluster))
+
+    def _pull(self, pull: Pull, cluster: ClusterView) -> None:
+        capability = sign_capability(
+            self._keys.chain(list(pull.sources)),
+            operation="r",
+            chunk=pull.chunk,
+            start=0,
+            end=pull.length,
+            expires_ms=self._clock.wall_ms() + self._ttl_ms,
+            principal=PRINCIPAL,
+        )
+        command = Replicate(
+            chunk=pull.chunk,
+            length=pull.length,
+            digest=pull.digest,
+            sources=[Target(name, cluster.peer_url(name)) for name in pull.sources],
+            capability=capability,
+        )
+        self._outbox.pull(pull.target, command, source=pull.sources[0])
+
+    def _window(self, cluster: ClusterView) -> tuple[list[Need], list[str]]:
+        """The needs to plan for, and chunks in the work table that are no more."""
+        with self._store.read() as snapshot:
+            head = work.window(snapshot, work.BEGINNING, HEAD)
+            start = max(self._walked_to, _position(head[-1])) if head else work.BEGINNING
+            walked = work.window(snapshot, start, WALK) if len(head) == HEAD else []
+            self._walked_to = _position(walked[-1]) if len(walked) == WALK else work.BEGINNING
+            return _needs(snapshot, [*head, *walked], cluster)
+
+
+def _position(row: Row) -> work.Position:
+    return row[0], row[1], row[2]
+
+
+def _needs(snapshot: Snapshot, rows: list[Row], cluster: ClusterView) -> tuple[list[Need], list[str]]:
+    live = [row for row in rows if row[3] is not None]
+    held = replicas.replicas_of(snapshot, [row[2].hex() for row in live])
+    needs = []
+    for priority, _, chunk, length, digest, replication in live:
+        known = replicas.named(held.get(chunk.hex(), ()), cluster.by_num)
+        needs.append(Need(chunk.hex(), length, digest.hex(), replication, priority, known))
+    return needs, [row[2].hex() for row in rows if row[3] is None]
+
+
+def _keep(tx: Transaction, settled: list[str], moved: list[Reprioritise], cluster: ClusterView) -> None:
+    """Write down what the plan found. A chunk is looked at again before its row goes: it may have got worse."""
+    for chunk in settled:
+        if garbage.replication_of(tx, chunk) is None or _needs_nothing(tx, chunk, cluster):
+            work.done(tx, chunk)
+    for instruction in moved:
+        work.set_priority(tx, instruction.chunk, instruction.priority)
+
+
+def _needs_nothing(tx: Transaction, chunk: str, cluster: ClusterView) -> bool:
+    known = replicas.named(replicas.replicas_of(tx, [chunk]).get(chunk, ()), cluster.by_num)
+    good = sum(replica.good and cluster.serves(replica.datanode, replica.volume) for replica in known)
+    wanted = cluster.copies_wanted(garbage.replication_of(tx, chunk) or 0)
+    return priority_of(good, wanted, sum(not replica.good for replica in known)) is None

@@ -1,0 +1,39 @@
+"""Why deletion and repair are held back now. The rules are in `garbage.safe_modes`; this gathers their facts."""
+
+from dfs.protocol.clock import Clock
+from dfs_namenode.garbage import safe_modes
+from dfs_namenode.liveness import Liveness
+from dfs_namenode.store import meta
+from dfs_namenode.store.sqlite import SqliteStore
+
+
+class Safety:
+    """Asked by every duty before each turn, and by status."""
+
+    def __init__(self, store: SqliteStore, liveness: Liveness, clock: Clock, *, settle_s: float) -> None:
+        self._store = store
+        self._liveness = liveness
+        self._clock = clock
+        self._settle_s = settle_s
+        # A new cluster has nothing that could be misjudged.
+        self._settled = not liveness.view().datanodes
+        self._complete_s: float | None = None
+
+    def modes(self) -> list[str]:
+        """Sentences; empty: nothing is held back."""
+        view = self._liveness.view()
+        unheard = self._liveness.unheard()
+        if not self._settled and not unheard:
+            now_s = self._clock.monotonic_s()
+            if self._complete_s is None:
+                self._complete_s = now_s
+            self._settled = now_s - self._complete_s >= self._settle_s
+        with self._store.read() as snapshot:
+            latched = meta.latch(snapshot) is not None
+        return safe_modes(
+            known=len(view.datanodes),
+            unheard=unheard,
+            dead=len(view.dead()),
+            settled=self._settled,
+            latched=latched,
+        )

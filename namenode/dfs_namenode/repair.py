@@ -1,0 +1,208 @@
+"""What to do about chunks that need work. Pure: rows in, instructions out; no clock, no store, no I/O.
+
+The strategy. A replica counts if it is good and on a datanode that is not dead. A chunk with too few is pulled by a
+datanode that has none, the chunks with one replica left first. A replica that is known to be bad is deleted only when
+enough good ones are there; where no other datanode could take the replacement, it is pulled over the bad one. A chunk
+without any good replica waits: it may come back with its datanode, and nothing is ever forgotten because it is missing.
+Surplus replicas hurt nobody and are left alone.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from dfs.protocol.errors import NotEnoughDatanodes
+from dfs_namenode.liveness import ClusterView
+from dfs_namenode.placement import choose_targets
+
+PRIORITY_ONE_LEFT = 0
+PRIORITY_FEW_LEFT = 1
+PRIORITY_BAD = 2
+PRIORITY_MISSING = 9
+"""Work rows are read in this order. A missing chunk comes last: all that can be done is to wait."""
+
+SMALL_BYTES = 64 << 20
+SMALL_COMMANDS_MAX = 16
+"""Beyond its streams a datanode may be given small repairs, up to so many bytes and so many in all: it queues them,
+and a heartbeat of seconds between two packs would make the repair of small files take days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    datanode: str
+    volume: str
+    good: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A chunk that is in the work table, with what is known of it."""
+
+    chunk: str
+    length: int
+    digest: str
+    replication: int
+    priority: int
+    replicas: tuple[Replica, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Have `target` fetch the chunk from one of `sources`, best first."""
+
+    chunk: str
+    length: int
+    digest: str
+    sources: tuple[str, ...]
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropReplica:
+    """Delete a bad replica: its replacement is there."""
+
+    chunk: str
+    datanode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Nothing is left to do for this chunk."""
+
+    chunk: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reprioritise:
+    """It waits, and its place in the order has changed."""
+
+    chunk: str
+    priority: int
+
+
+Instruction = Pull | DropReplica | Settled | Reprioritise
+
+
+@dataclass(slots=True)
+class Streams:
+    """Repairs under way by datanode, with their bytes, and how many more fit. Changed by the planner as it plans."""
+
+    limit: int
+    sending: dict[str, list[int]] = field(default_factory=dict)
+    taking: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, source: str, target: str, length: int) -> None:
+        self.sending.setdefault(source, []).append(length)
+        self.taking.setdefault(target, []).append(length)
+
+    def can_send(self, datanode: str, length: int) -> bool:
+        return self._fits(self.sending.get(datanode, ()), length)
+
+    def can_take(self, datanode: str, length: int) -> bool:
+        return self._fits(self.taking.get(datanode, ()), length)
+
+    def _fits(self, lengths: Collection[int], length: int) -> bool:
+        if len(lengths) < self.limit:
+            return True
+        return len(lengths) < SMALL_COMMANDS_MAX and sum(lengths) + length <= SMALL_BYTES
+
+
+def priority_of(good: int, wanted: int, bad: int = 0) -> int | None:
+    """Where a chunk stands in the work table; None: it needs no work.
+
+    good    replicas that count
+    wanted  replicas that its cluster can and shall have
+    """
+    if good == 0:
+        return PRIORITY_MISSING
+    if good < wanted:
+        return PRIORITY_ONE_LEFT if good == 1 else PRIORITY_FEW_LEFT
+    return PRIORITY_BAD if bad else None
+
+
+def plan(
+    needs: Iterable[Need],
+    *,
+    cluster: ClusterView,
+    streams: Streams,
+    under_way: Mapping[str, Collection[str]],
+    avoid: Mapping[str, Collection[str]],
+    rng: Random,
+) -> list[Instruction]:
+    """Instructions for a window of the work table, most urgent first.
+
+    under_way  targets that pull each chunk now
+    avoid      targets at which each chunk failed a moment ago
+    """
+    instructions: list[Instruction] = []
+    for need in needs:
+        good = [r for r in need.replicas if r.good and cluster.serves(r.datanode, r.volume)]
+        bad = [r for r in need.replicas if not r.good]
+        wanted = cluster.copies_wanted(need.replication)
+        priority = priority_of(len(good), wanted, len(bad))
+        if priority is None:
+            instructions.append(Settled(need.chunk))
+            continue
+        if priority != need.priority:
+            instructions.append(Reprioritise(need.chunk, priority))
+        if priority == PRIORITY_BAD:
+            instructions += [DropReplica(need.chunk, r.datanode) for r in bad if cluster.state(r.datanode) != "dead"]
+        elif good:
+            pulling = under_way.get(need.chunk, ())
+            instructions += _pulls(
+                need,
+                good,
+                wanted - len(good) - len(pulling),
+                cluster,
+                streams,
+                {*pulling, *avoid.get(need.chunk, ())},
+                rng,
+            )
+    return instructions
+
+
+def _pulls(
+    need: Need,
+    good: list[Replica],
+    missing: int,
+    cluster: ClusterView,
+    streams: Streams,
+    avoid: Collection[str],
+    rng: Random,
+) -> list[Instruction]:
+    pulls: list[Instruction] = []
+    taken = {replica.datanode for replica in need.replicas}
+    racks = {cluster.datanodes[replica.datanode].rack for replica in good}
+    sources = cluster.rank(replica.datanode for replica in good)
+    for _ in range(missing):
+        able = [name for name in sources if streams.can_send(name, need.length)]
+        if not able:
+            break
+        target = _target(need, cluster, streams, exclude={*taken, *avoid}, racks=racks, rng=rng)
+        if target is None:
+            over_bad = {r.datanode for r in need.replicas if not r.good} - {*avoid, *(r.datanode for r in good)}
+            everyone_else = set(cluster.datanodes) - over_bad
+            # Only if no third datanode could ever take it: one that is merely busy is worth waiting for.
+            if cluster.candidates(exclude=taken):
+                break
+            target = _target(need, cluster, streams, exclude=everyone_else, racks=racks, rng=rng)
+        if target is None:
+            break
+        first = able[0]
+        ordered = (first, *(name for name in sources if name != first))
+        streams.add(first, target, need.length)
+        pulls.append(Pull(need.chunk, need.length, need.digest, ordered, target))
+        taken.add(target)
+        racks.add(cluster.datanodes[target].rack)
+        avoid = {*avoid, target}
+    return pulls
+
+
+def _target(
+    need: Need, cluster: ClusterView, streams: Streams, *, exclude: Collection[str], racks: Collection[str], rng: Random
+) -> str | None:
+    able = [c for c in cluster.candidates(exclude=exclude) if streams.can_take(c.id, need.length)]
+    try:
+        return choose_targets(able, copies=1, bytes_needed=need.length, writer_id=None, rng=rng, racks_used=racks)[0].id
+    except NotEnoughDatanodes:
+        return None

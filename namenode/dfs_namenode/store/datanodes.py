@@ -1,0 +1,69 @@
+"""Rows of datanodes: who ever registered, at which addresses, in which life. All SQL about them is here.
+
+Whether one is alive is not here: that is liveness, and lives in memory.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from dfs.protocol.messages import VolumeState
+from dfs_namenode.liveness import Datanode
+from dfs_namenode.store.transaction import Row, Snapshot, Transaction
+
+IN_SERVICE = "in_service"
+_COLUMNS = "num, id, peer_url, client_url, rack, version, boot, incarnation, volumes"
+_volumes = msgspec.json.Decoder(list[VolumeState])
+
+
+def everyone(snapshot: Snapshot) -> list[Datanode]:
+    """All that ever registered."""
+    return [_datanode(row) for row in snapshot.rows(f"SELECT {_COLUMNS} FROM datanode ORDER BY id")]  # noqa: S608
+
+
+def find(snapshot: Snapshot, datanode: str) -> Datanode | None:
+    """One by its id."""
+    row = snapshot.row(f"SELECT {_COLUMNS} FROM datanode WHERE id = ?", (datanode,))  # noqa: S608
+    return None if row is None else _datanode(row)
+
+
+def begin_life(tx: Transaction, node: Datanode) -> Datanode:
+    """Store a new life: the first one, or the next of a datanode that is known. Returns it with `num`, incarnation."""
+    tx.run(
+        "INSERT INTO datanode (id, peer_url, client_url, rack, version, boot, incarnation, state, registered_ms,"
+        " volumes) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET peer_url = excluded.peer_url, client_url = excluded.client_url,"
+        " rack = excluded.rack, version = excluded.version, boot = excluded.boot,"
+        " incarnation = datanode.incarnation + 1, registered_ms = excluded.registered_ms, volumes = excluded.volumes",
+        (
+            node.id, node.peer_url, node.client_url, node.rack, node.version, bytes.fromhex(node.boot), IN_SERVICE,
+            tx.now_ms, _encode(node.volumes),
+        ),
+    )  # fmt: skip
+    stored = find(tx, node.id)
+    assert stored is not None
+    return stored
+
+
+def set_volumes(tx: Transaction, datanode: str, volumes: Sequence[VolumeState]) -> None:
+    """Keep what volumes it has, so that a namenode that starts anew can place chunks before the next heartbeat."""
+    tx.run("UPDATE datanode SET volumes = ? WHERE id = ?", (_encode(volumes), datanode))
+
+
+def _encode(volumes: Sequence[VolumeState]) -> bytes:
+    return msgspec.json.encode(list(volumes))
+
+
+def _datanode(row: Row) -> Datanode:
+    num, name, peer_url, client_url, rack, version, boot, incarnation, volumes = row
+    return Datanode(
+        num=num,
+        id=name,
+        peer_url=peer_url,
+        client_url=client_url,
+        rack=rack,
+        version=version,
+        boot=boot.hex(),
+        incarnation=incarnation,
+        volumes=tuple(_volumes.decode(volumes)),
+    )

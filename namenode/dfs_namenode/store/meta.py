@@ -1,0 +1,90 @@
+"""Single facts of the store: the cluster it belongs to, the leader's epoch, the floor of its time, the latch.
+
+Its own module because these few keys are what every other table's meaning hangs on; nobody else writes them.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dfs_namenode.store.transaction import Snapshot, Transaction
+
+_CLUSTER: Final = "cluster_id"
+_LINEAGE: Final = "lineage"
+_EPOCH: Final = "epoch"
+_TIME_FLOOR: Final = "time_floor_ms"
+_LATCHED: Final = "latched"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The cluster that the store belongs to. `lineage` changes when history was lost."""
+
+    cluster: str
+    lineage: str
+
+
+def get(snapshot: Snapshot, key: str) -> Any:
+    """A fact, or None."""
+    return snapshot.value("SELECT value FROM meta WHERE key = ?", (key,))
+
+
+def put(tx: Transaction, key: str, value: Any) -> None:
+    """Set a fact."""
+    tx.run(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (key, value),
+    )
+
+
+def identity(snapshot: Snapshot) -> Identity | None:
+    """Who the store belongs to; None: it is new."""
+    cluster = get(snapshot, _CLUSTER)
+    return None if cluster is None else Identity(str(cluster), str(get(snapshot, _LINEAGE)))
+
+
+def set_identity(tx: Transaction, found: Identity) -> None:
+    put(tx, _CLUSTER, found.cluster)
+    put(tx, _LINEAGE, found.lineage)
+
+
+def take_lead(tx: Transaction) -> int:
+    """Become the leader: the epoch that is returned is higher than any before, and makes those void."""
+    epoch = int(get(tx, _EPOCH) or 0) + 1
+    put(tx, _EPOCH, epoch)
+    return epoch
+
+
+def epoch(snapshot: Snapshot) -> int:
+    """The epoch of the leader now."""
+    return int(get(snapshot, _EPOCH) or 0)
+
+
+def time_floor_ms(snapshot: Snapshot) -> int:
+    """The latest time at which something was forgotten; the namenode's clock must not go behind it."""
+    return int(get(snapshot, _TIME_FLOOR) or 0)
+
+
+def forgot_at(tx: Transaction, now_ms: int) -> None:
+    """Something is forgotten in this transaction, at this time."""
+    if now_ms > time_floor_ms(tx):
+        put(tx, _TIME_FLOOR, now_ms)
+
+
+def latch(snapshot: Snapshot) -> str | None:
+    """Why the store is taken to lag behind its datanodes; None: it is not."""
+    found = get(snapshot, _LATCHED)
+    return None if found is None else str(found)
+
+
+def set_latch(tx: Transaction, why: str) -> None:
+    put(tx, _LATCHED, why)
+
+
+def clear_latch(tx: Transaction) -> bool:
+    """An operator has resolved it. False: there was nothing to resolve."""
+    return tx.run("DELETE FROM meta WHERE key = ?", (_LATCHED,)) > 0
+
+
+def last_seq(snapshot: Snapshot) -> int:
+    """The last sequence number that is durable. What others are told: it can't be lost and come again."""
+    return int(snapshot.value("SELECT seq FROM counters") or 0)

@@ -1,0 +1,86 @@
+"""Rows of work: chunks that may need something done. Kept in the transactions that make them need it.
+
+A row is a question, not an order: the planner looks at the chunk as it is and removes rows that need nothing. So it
+is always right to put one in, and never right to leave one out.
+"""
+
+from collections.abc import Sequence
+
+from dfs_namenode.repair import PRIORITY_FEW_LEFT, PRIORITY_MISSING, PRIORITY_ONE_LEFT
+from dfs_namenode.store import replicas
+from dfs_namenode.store.schema import CHUNK_LIVE
+from dfs_namenode.store.transaction import Row, Snapshot, Transaction
+
+
+def put(tx: Transaction, chunk: str, *, why: int, priority: int) -> None:
+    """Have the planner look at a chunk; a row that is there keeps its age and gets the more urgent priority."""
+    tx.run(
+        "INSERT INTO work (chunk_id, why, priority, since_ms) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (chunk_id) DO UPDATE SET priority = min(work.priority, excluded.priority)",
+        (bytes.fromhex(chunk), why, priority, tx.now_ms),
+    )
+
+
+def urgency(good: int) -> int:
+    """The priority of a row whose chunk has so many good replicas; the planner corrects it when it looks."""
+    return PRIORITY_MISSING if good == 0 else PRIORITY_ONE_LEFT if good == 1 else PRIORITY_FEW_LEFT
+
+
+def look_at(tx: Transaction, chunk: str, *, why: int) -> None:
+    """Have the planner look at a chunk, if it is live, as urgently as its good replicas ask for."""
+    put_many(tx, [(bytes.fromhex(chunk), urgency(replicas.good_count(tx, chunk)))], why=why)
+
+
+def done(tx: Transaction, chunk: str) -> None:
+    """Nothing is left to do for the chunk."""
+    tx.run("DELETE FROM work WHERE chunk_id = ?", (bytes.fromhex(chunk),))
+
+
+def set_priority(tx: Transaction, chunk: str, priority: int) -> None:
+    tx.run("UPDATE work SET priority = ? WHERE chunk_id = ?", (priority, bytes.fromhex(chunk)))
+
+
+Position = tuple[int, int, bytes]
+"""A place in the order of the table: priority, since, chunk."""
+BEGINNING: Position = (-1, 0, b"")
+
+
+def window(snapshot: Snapshot, after: Position, limit: int) -> list[Row]:
+    """The next rows behind a place, most urgent and oldest first.
+
+    Rows: priority, since_ms, chunk_id, then of the chunk (None where it is gone or not live) length, digest,
+    replication.
+    """
+    return snapshot.rows(
+        "SELECT w.priority, w.since_ms, w.chunk_id, c.length, c.digest, c.replication FROM work AS w"
+        " LEFT JOIN chunk AS c ON c.id = w.chunk_id AND c.state = ?"
+        " WHERE (w.priority, w.since_ms, w.chunk_id) > (?, ?, ?)"
+        " ORDER BY w.priority, w.since_ms, w.chunk_id LIMIT ?",
+        (CHUNK_LIVE, *after, limit),
+    )
+
+
+def counts(snapshot: Snapshot) -> dict[int, int]:
+    """Rows by priority."""
+    return dict(snapshot.rows("SELECT priority, count(*) FROM work GROUP BY priority"))
+
+
+def chunks_of_datanode(snapshot: Snapshot, datanode: int, after: bytes, limit: int) -> list[bytes]:
+    """Ids of the chunks with a row at a datanode, in order: those to look at when it dies."""
+    return [
+        chunk
+        for (chunk,) in snapshot.rows(
+            "SELECT chunk_id FROM replica WHERE datanode = ? AND chunk_id > ? ORDER BY chunk_id LIMIT ?",
+            (datanode, after, limit),
+        )
+    ]
+
+
+def put_many(tx: Transaction, chunks: Sequence[tuple[bytes, int]], *, why: int) -> None:
+    """`put` for many: ids with their priorities. Chunks that are not live are left out."""
+    tx.run_many(
+        "INSERT INTO work (chunk_id, why, priority, since_ms)"
+        " SELECT id, ?, ?, ? FROM chunk WHERE id = ? AND state = ?"
+        " ON CONFLICT (chunk_id) DO UPDATE SET priority = min(work.priority, excluded.priority)",
+        [(why, priority, tx.now_ms, chunk, CHUNK_LIVE) for chunk, priority in chunks],
+    )

@@ -1,0 +1,155 @@
+"""What the commands decide by themselves, without a cluster."""
+
+import io
+import random
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from dfs.cli.attributes import new_mode
+from dfs.cli.cat import start_of_last_lines
+from dfs.cli.generate import EXIT_CODES
+from dfs.cli.move import within
+from dfs.cli.progress import progress, shorten
+from dfs.cli.status import health, is_healthy
+from dfs.processes import ServerProcess
+from dfs.protocol import errors
+from dfs.protocol.messages import DatanodeStatus, Status
+
+ID = "0" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "directory", "after"),
+    [
+        ("640", 0o777, False, 0o640),
+        ("1777", 0, True, 0o1777),
+        ("u+x", 0o644, False, 0o744),
+        ("go-rwx", 0o755, False, 0o700),
+        ("a=r", 0o777, False, 0o444),
+        ("+w", 0o444, False, 0o666),
+        ("u=rw,g=r,o=", 0o777, False, 0o640),
+        ("a+X", 0o644, False, 0o644),
+        ("a+X", 0o644, True, 0o755),
+    ],
+)
+def test_modes_are_octal_or_symbolic(text: str, before: int, directory: bool, after: int) -> None:
+    assert new_mode(text, before, directory=directory) == after
+
+
+@pytest.mark.parametrize("text", ["8", "77777", "u", "z+x", "u+q", "", "u+x,"])
+def test_what_is_no_mode_is_refused(text: str) -> None:
+    with pytest.raises(click.UsageError, match="not a mode"):
+        new_mode(text, 0o644, directory=False)
+
+
+def test_the_last_lines_are_found_as_splitlines_finds_them() -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    for _ in range(200):
+        text = bytes(rng.choices(b"ab\n", k=rng.choice([0, 1, 5, 200, 70_000])))
+        lines = rng.randrange(12)
+        wanted = b"".join(text.splitlines(keepends=True)[-lines:]) if lines else b""
+        assert text[start_of_last_lines(io.BytesIO(text), lines) :] == wanted
+
+
+@pytest.mark.parametrize(
+    ("directory", "source", "path"),
+    [("/d", "/a/b", "/d/b"), ("/", "/a/b/", "/b"), ("/d/", "x", "/d/x")],
+)
+def test_a_source_keeps_its_name_within_a_directory(directory: str, source: str, path: str) -> None:
+    assert within(directory, source) == path
+
+
+def _datanode(number: int, state: str = "live", silent_s: float | None = 0.5) -> DatanodeStatus:
+    return DatanodeStatus(
+        id=f"dn{number}", url=f"http://h:{number}", peer_url=f"http://h:{number}", rack="default", state=state,  # type: ignore[arg-type]
+        seconds_since_heartbeat=silent_s, version="1", capacity_bytes=100, free_bytes=50, used_bytes=10, replicas=4,
+        volumes=[],
+    )  # fmt: skip
+
+
+def _status(*datanodes: DatanodeStatus, **changes) -> Status:  # type: ignore[no-untyped-def]
+    facts = {
+        "cluster": ID, "version": "1", "uptime_s": 1, "seq": 1, "files": 1, "directories": 1, "bytes": 1, "chunks": 9,
+        "replicas": 27, "under_replicated": 0, "missing": 0, "waiting_for_deletion": 0, "drafts": 0, "safe_modes": [],
+        "datanodes": list(datanodes), "replication": 3, "write_min": 2,
+    }  # fmt: skip
+    return Status(**{**facts, **changes})
+
+
+LIVE = tuple(_datanode(number) for number in (1, 2, 3))
+
+
+def test_a_healthy_cluster_says_so_in_one_line() -> None:
+    assert health(_status(*LIVE)) == ["Healthy: every chunk has its replicas"]
+    assert is_healthy(_status(*LIVE))
+
+
+def test_the_worst_comes_first() -> None:
+    sick = _status(*LIVE[:2], _datanode(3, "dead", 90), under_replicated=5, missing=2)
+    first, second, third, fourth = health(sick)
+    assert first.startswith("Unreadable now: 2 chunks ")
+    assert second == ("Degraded: 3 chunks with fewer replicas than wanted; repair needs 3 live datanodes, there are 2")
+    assert third.startswith("New files get 2 replicas instead of 3")
+    assert fourth == "The datanode dn3 (http://h:3) is dead, silent for 1 min 30 s: its replicas count as lost"
+    assert not is_healthy(sick)
+
+
+def test_repair_that_runs_or_waits_is_told() -> None:
+    assert health(_status(*LIVE, under_replicated=1))[0].endswith("; copies are being made")
+    held = health(_status(*LIVE, under_replicated=1, safe_modes=["the namenode has just started"]))
+    assert held[0].endswith("; repair waits")
+    assert held[1] == "Deletion and repair are held back: the namenode has just started"
+
+
+def test_too_few_datanodes_for_new_files_is_told() -> None:
+    assert health(_status(LIVE[0]))[0] == "No new files now: 1 live of 1 datanodes, 2 are needed"
+
+
+def test_every_exit_code_is_documented() -> None:
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    assert {code for code, _ in EXIT_CODES} == codes
+
+
+def test_no_progress_is_shown_where_stderr_is_no_terminal() -> None:
+    with progress("x", 10, quiet=False) as added:
+        assert added is None
+
+
+def test_the_bar_counts_what_threads_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    with progress("a-rather-long-name-of-a-file.bin", 4 << 20, quiet=False) as added:
+        assert added is not None
+        for _ in range(4):
+            added(1 << 20)
+    assert "4.0 MiB" in screen.getvalue()
+    assert "100%" in screen.getvalue()
+    lines = re.sub(r"\x1b\[\??\d*[a-zA-Z]", "", screen.getvalue()).replace("\r", "\n").splitlines()
+    assert max(map(len, lines)) <= 79
+
+
+def test_a_long_label_keeps_its_end() -> None:
+    assert shorten("a-rather-long-name-of-a-file.bin") == "…ame-of-a-file.bin"
+    assert shorten("short") == "short"
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("", "it said nothing"),
+        ("dfs: port 1 is in use: choose another.\n", "port 1 is in use: choose another"),
+        ("x\n2026-11-24 22:01:02,345 ERROR dfs.datanode: no such disk\n", "no such disk"),
+    ],
+)
+def test_the_last_words_of_a_server_are_a_sentence(tmp_path: Path, log: str, words: str) -> None:
+    (tmp_path / "log").write_text(log)
+    assert ServerProcess("x", [], log_path=str(tmp_path / "log")).last_words() == words

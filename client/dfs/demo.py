@@ -54,8 +54,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGHUP, _interrupted)
     try:
+        began = time.monotonic()
         with _room() as directory:
-            return _story(directory)
+            good = _story(directory)
+        return _conclude(good, time.monotonic() - began)
     except KeyboardInterrupt:
         tell("\nStopped; nothing is left behind.")
         return EXIT_INTERRUPTED
@@ -68,8 +70,8 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _story(directory: str) -> int:
-    began = time.monotonic()
+def _story(directory: str) -> bool:
+    """Whether every byte came back."""
     tell("dfs keeps files on many machines. Here the machines are processes.")
 
     chapter(1, "A cluster: 1 namenode and 3 datanodes")
@@ -81,18 +83,19 @@ def _story(directory: str) -> int:
         say(f"ready after {seconds:.1f} s")
         fs = connect(mini.namenode.url)
         try:
-            good = _store_kill_and_compare(fs, mini, directory)
+            return _store_kill_and_compare(fs, mini, directory)
         finally:
             fs.close()
     finally:
         mini.stop()
+
+
+def _conclude(good: bool, seconds: float) -> int:
     tell()
     if not good:
         tell("The bytes differ: that must never happen. Please report it.")
         return EXIT_INTEGRITY
-    tell(
-        f"All of it was right, {time.monotonic() - began:.0f} s in all. The cluster is stopped, its files are removed."
-    )
+    tell(f"All of it was right; {seconds:.0f} s in all. The cluster is stopped and its files are removed.")
     tell("Your own cluster:  .venv/bin/dfs mini")
     return EXIT_OK
 

@@ -62,7 +62,7 @@ class Grounds:
     volumes: list[Volume]
 
 
-def open_grounds(settings: DatanodeSettings, disk: Disk) -> Grounds:
+def open_grounds(settings: DatanodeSettings, disk: Disk, clock: Clock) -> Grounds:
     """Lock the directories, find out who we are, open the volumes. Raises Conflict, InvalidRequest."""
     directories = tuple(dict.fromkeys(os.path.abspath(one) for one in settings.dirs))
     if not directories:
@@ -81,6 +81,7 @@ def open_grounds(settings: DatanodeSettings, disk: Disk) -> Grounds:
                 known_id=identity.volumes.get(directory),
                 reserve_bytes=settings.reserve_bytes,
                 reserve_fraction=settings.reserve_fraction,
+                clock=clock,
             )
             for directory in directories
         ]
@@ -230,9 +231,9 @@ class Datanode:
         self.membership.keep()
 
 
-def recover(grounds: Grounds, disk: Disk) -> None:
+def recover(grounds: Grounds, disk: Disk, clock: Clock) -> None:
     """Settle what the last life left in doubt, volume by volume: each fails alone."""
-    now_ms = SystemClock().wall_ms()
+    now_ms = clock.wall_ms()
     for volume in grounds.volumes:
         if not volume.holds_chunks:
             continue
@@ -266,21 +267,21 @@ def run(settings: DatanodeSettings) -> int:
     )
     if settings.exit_with_parent:
         exit_with_parent()
-    disk = Disk()
+    disk, clock = Disk(), SystemClock()
     try:
         sock, url = bind(settings.listen, insecure=settings.insecure)
     except DfsError as error:
         logger.error("%s", error)
         return error.exit_code
     try:
-        grounds = open_grounds(settings, disk)
+        grounds = open_grounds(settings, disk, clock)
     except DfsError as error:
         sock.close()
         logger.error("%s", error)
         return error.exit_code
-    recover(grounds, disk)
+    recover(grounds, disk, clock)
     ending = _Ending()
-    node = Datanode(settings, grounds, url, disk=disk, clock=SystemClock(), fatal=ending.fatal)
+    node = Datanode(settings, grounds, url, disk=disk, clock=clock, fatal=ending.fatal)
     stopping = threading.Event()
 
     def tell_when_ready() -> None:

@@ -13,6 +13,7 @@ A branch that ends does not end the chunk: the replicas that exist are receipted
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +27,10 @@ from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.membership import Standing
 
 logger = logging.getLogger("dfs.datanode.pipeline")
+
+WINDOW_S = 30.0
+WINDOW_BYTES_MIN = 30 * 1024
+"""A sender that gives less than 1 KiB/s, averaged, only holds a thread and a buffer."""
 
 
 class Source(Protocol):
@@ -122,6 +127,30 @@ class Branch:
             outgoing.abort()
 
 
+class Pace:
+    """Fails a sender that keeps a stream open with a trickle: WINDOW_BYTES_MIN in each WINDOW_S of waiting for it.
+
+    Only the time spent in waiting for the sender counts, so that a slow disk or a slow peer is never held against it.
+    """
+
+    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._waited_s = 0.0
+        self._bytes = 0
+
+    def read(self, source: Source, view: memoryview) -> int:
+        """Read once from the source. Raises TimeoutError if the sender is too slow, and what the source raises."""
+        started_s = self._monotonic_s()
+        count = source.readinto(view)
+        self._waited_s += self._monotonic_s() - started_s
+        self._bytes += count
+        if self._waited_s >= WINDOW_S:
+            if self._bytes < WINDOW_BYTES_MIN:
+                raise TimeoutError(f"only {self._bytes} bytes in {self._waited_s:.0f} s")
+            self._waited_s, self._bytes = 0.0, 0
+        return count
+
+
 def store_stream(
     source: Source,
     order: Order,
@@ -131,6 +160,7 @@ def store_stream(
     connect: Connect,
     suspect: Callable[[str], None],
     now_ms: int,
+    monotonic_s: Callable[[], float] = time.monotonic,
 ) -> StoredChunk:
     """Store the chunk that `source` brings, here and behind here. Blocks; returns once it is durable.
 
@@ -139,19 +169,20 @@ def store_stream(
     """
     header = Header(standing.cluster, standing.lineage, order.chunk, order.length, now_ms)
     with store.storing(header, order.length) as (writer, volume):
+        pace = Pace(monotonic_s)
         branch = Branch(order.chain, order.hop + 1, connect, suspect)
         try:
             left = order.length
             while left:
                 room = writer.room()[:left]
-                count = _receive(source, room)
+                count = _receive(pace, source, room)
                 branch.send(room[:count])
                 writer.advance(count)
                 left -= count
             footer = memoryview(bytearray(wire_size(order.length) - order.length))
             got = 0
             while got < len(footer):
-                got += _receive(source, footer[got:])
+                got += _receive(pace, source, footer[got:])
             # The others begin to verify and sync while we do.
             branch.send(footer)
             root = writer.finish(footer)
@@ -171,12 +202,14 @@ def store_stream(
     return StoredChunk(receipts=[receipt, *receipts], failed=branch.failed)
 
 
-def _receive(source: Source, view: memoryview) -> int:
+def _receive(pace: Pace, source: Source, view: memoryview) -> int:
     """Some bytes of the body into `view`. Raises InvalidRequest if it stalls or ends."""
     try:
-        count = source.readinto(view)
+        count = pace.read(source, view)
     except TimeoutError:
-        raise InvalidRequest("the body paused for too long; send the chunk again under a new grant") from None
+        raise InvalidRequest(
+            "the body paused or trickled; send the chunk again under a new grant"
+        ) from None
     except OSError as error:
         raise InvalidRequest(f"the body ended early ({error}); send the chunk again under a new grant") from None
     if count == 0:

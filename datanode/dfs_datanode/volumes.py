@@ -21,6 +21,7 @@ from typing import Literal
 import msgspec
 
 from dfs.protocol.chunk_format import Header, file_size
+from dfs.protocol.clock import Clock
 from dfs.protocol.errors import Conflict, DfsError, NoSpace
 from dfs.protocol.ids import is_id
 from dfs.protocol.messages import Id, VolumeState
@@ -31,6 +32,8 @@ from dfs_datanode.disk import Disk, read_file, replace_file
 logger = logging.getLogger("dfs.datanode.volumes")
 
 State = Literal["in_service", "full", "read_only", "failed"]
+FULL_PAUSE_S = 30.0
+"""A disk that refused a write for space is left alone this long, whatever it says about free space: quotas, races."""
 _FORMAT = 1
 _FILE = "VOLUME.json"
 _SUFFIX = ".chunk"
@@ -84,6 +87,7 @@ class Volume:
         reserve_bytes: int,
         reserve_fraction: float,
         file_system: str,
+        clock: Clock,
         missing: bool = False,
     ) -> None:
         self.directory = directory
@@ -94,6 +98,8 @@ class Volume:
         self._pool = pool
         self._reserve = (reserve_bytes, reserve_fraction)
         self._syncs_names = file_system in _SYNCS_NAMES_WITH_FILE
+        self._clock = clock
+        self._full_until_s = 0.0
         self._lock = threading.Lock()
         self._promised = 0
         """Bytes of chunks that are being written, which the disk may not show as used yet."""
@@ -135,8 +141,8 @@ class Volume:
             state, free = "failed", 0
         elif self._read_only:
             state, free = "read_only", 0
-        elif free == 0:
-            state = "full"
+        elif free == 0 or self._clock.monotonic_s() < self._full_until_s:
+            state, free = "full", 0
         return VolumeState(
             id=self.id, state=state, capacity_bytes=capacity, free_bytes=free, used_bytes=max(0, self._used)
         )
@@ -166,6 +172,7 @@ class Volume:
         """
         why = (error.strerror or str(error)).lower()
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and not syncing:
+            self._full_until_s = self._clock.monotonic_s() + FULL_PAUSE_S
             return NoSpace(f"the disk of this datanode is full ({why})", volume=self.id)
         if error.errno == errno.EROFS:
             self._read_only = True
@@ -285,6 +292,7 @@ def open_volume(
     known_id: str | None,
     reserve_bytes: int,
     reserve_fraction: float,
+    clock: Clock,
 ) -> Volume:
     """The volume in `directory`; a new one if the directory was never used.
 
@@ -319,6 +327,7 @@ def open_volume(
         reserve_bytes=reserve_bytes,
         reserve_fraction=reserve_fraction,
         file_system=file_system,
+        clock=clock,
         missing=missing,
     )
 

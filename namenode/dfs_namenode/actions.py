@@ -155,7 +155,7 @@ class ActionRunner:
             raise InvalidRequest(f"{action.path}: the draft has no file {action.staged}, or it was used already")
         size, digest = contents.lay_out(self._tx, content_id)
         self._check_extent_count(action.path, contents.extent_count(self._tx, content_id))
-        self._introducer.want(contents.chunks_of(self._tx, content_id), replication)
+        self._introducer.publish(contents.chunks_of(self._tx, content_id), replication=replication)
         return content_id, size, digest
 
     def _publish(

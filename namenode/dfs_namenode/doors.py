@@ -24,6 +24,7 @@ from dfs.protocol.http_files import (
     TICKET_PARAMETER,
     caller_of,
     files_target,
+    has_body,
     headers_of,
     is_files,
     is_true,
@@ -128,9 +129,7 @@ def routes(doors: Doors) -> list[BaseRoute]:
 
 def _unread(scope: Scope, receive: Receive) -> Receive | None:
     """`receive` if the request has a body, which no answer of this door ever reads."""
-    headers = headers_of(scope)
-    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-    return receive if has_body else None
+    return receive if has_body(headers_of(scope)) else None
 
 
 async def _answer(doors: Doors, scope: Scope, receive: Receive, send: Send) -> None:

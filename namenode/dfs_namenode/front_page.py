@@ -30,6 +30,11 @@ def size_in_words(size: int) -> str:
     )
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def health_in_words(status: Status) -> str:
     """One sentence: is everything all right, and if not, what is wrong."""
     live = sum(node.state == "live" for node in status.datanodes)
@@ -38,12 +43,14 @@ def health_in_words(status: Status) -> str:
     if live < status.write_min:
         return f"{live} of {len(status.datanodes)} datanodes are alive: too few to store anything."
     if status.missing:
-        return f"{status.missing} chunks have no good replica on a live datanode: files may be unreadable now."
+        chunks = counted(status.missing, "chunk has", "chunks have")
+        return f"{chunks} no good replica on a live datanode: files may be unreadable now."
     if live < len(status.datanodes):
         silent = len(status.datanodes) - live
-        return f"{silent} of {len(status.datanodes)} datanodes are silent. Everything else goes on."
+        return f"Silent datanodes: {silent} of {len(status.datanodes)}. Everything else goes on."
     if status.under_replicated:
-        return f"All datanodes are alive; {status.under_replicated} chunks are being copied to have enough replicas."
+        chunks = counted(status.under_replicated, "chunk is", "chunks are")
+        return f"All datanodes are alive; {chunks} being copied to have enough replicas."
     return "All datanodes are alive, and every chunk has its replicas."
 
 
@@ -57,7 +64,8 @@ def render_front_page(status: Status, host: str) -> str:
         f"<style>{_STYLE}</style></head><body>"
         f"<h1>dfs</h1><p>Cluster {escape(status.cluster)}, version {escape(status.version)}</p>"
         f"<p><strong>{escape(health_in_words(status))}</strong></p>{modes}"
-        f"<p>{status.files} files in {status.directories} directories, {escape(size_in_words(status.bytes))} "
+        f"<p>{counted(status.files, 'file', 'files')} in "
+        f"{counted(status.directories, 'directory', 'directories')}, {size_in_words(status.bytes)} "
         f'(<a href="/files/">look at them</a>)</p>'
         '<table><thead><tr><th>datanode</th><th>address</th><th>state</th><th class="n">used</th>'
         f'<th class="n">free</th></tr></thead><tbody>{rows}</tbody></table>'

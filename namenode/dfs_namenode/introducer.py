@@ -27,6 +27,7 @@ class Introducer:
         self._references: dict[bytes, int] = {}
         self._wanted: dict[bytes, int] = {}
         self._lowered: set[bytes] = set()
+        self._published: set[bytes] = set()
         self.facts: dict[str, ChunkFacts] = {}
         """Chunks that extents of this request may use, by id."""
 
@@ -53,6 +54,12 @@ class Introducer:
             self._references[chunk] = self._references.get(chunk, 0) + length
             self._want(chunk, replication)
 
+    def publish(self, chunk_ids: Iterable[bytes], *, replication: int) -> None:
+        """A staged file with bytes in these chunks becomes visible: they must be as safe as new ones (I1)."""
+        for chunk in chunk_ids:
+            self._published.add(chunk)
+            self._want(chunk, replication)
+
     def want(self, chunk_ids: Iterable[bytes], replication: int) -> None:
         """A file that has bytes in these chunks wants at least so many replicas."""
         for chunk in chunk_ids:
@@ -71,6 +78,13 @@ class Introducer:
         for chunk, introduced in self._introduced.items():
             needed = self._cluster.write_min(self._wanted.get(chunk, 1))
             introduction.require_enough(introduced, needed=needed)
+        for chunk in self._published - self._introduced.keys():
+            introduction.require_replicas(
+                chunk,
+                chunks.good_replicas(self._tx, chunk),
+                self._cluster,
+                needed=self._cluster.write_min(self._wanted[chunk]),
+            )
         chunks.add_references(self._tx, self._references)
         for chunk in sorted(self._lowered):
             chunks.recount_replication(self._tx, chunk)

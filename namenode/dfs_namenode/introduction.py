@@ -105,6 +105,28 @@ def require_enough(introduced: Introduced, *, needed: int) -> None:
     )
 
 
+def _in_service(cluster: ClusterView, datanode: str, volume: str) -> bool:
+    known = cluster.datanodes.get(datanode)
+    return known is not None and cluster.in_service(datanode, known.incarnation, volume)
+
+
+def require_replicas(
+    chunk: bytes, replicas: Iterable[tuple[str, str]], cluster: ClusterView, *, needed: int
+) -> None:
+    """Raise ReceiptRefused unless so many replicas of a staged chunk are in service at its publication.
+
+    replicas   datanode and volume of those that are known to be good
+    """
+    found = [name for name, volume in replicas if _in_service(cluster, name, volume)]
+    if len(found) < needed:
+        raise ReceiptRefused(
+            f"the staged chunk {chunk.hex()} has {len(found)} replicas in service, and needs {needed}; send it again",
+            chunk=chunk.hex(),
+            counted=found,
+            needed=needed,
+        )
+
+
 def require_used(introduced: Iterable[bytes], used: set[bytes]) -> None:
     """Raise InvalidRequest if a chunk is introduced that no extent of the request refers to."""
     for chunk in introduced:

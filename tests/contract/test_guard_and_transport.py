@@ -184,7 +184,7 @@ def test_a_body_arrives_whole_and_the_connection_lives_on(length: int, loop_only
             digest, source = send_chunk(transport, url, data)
             assert digest == root_digest(len(body), block_table(body)).hex()
             assert source == ("_LoopSource" if loop_only else "_SocketSource")
-            assert len(transport._pool.idle[url]) == 1, "the connection is used again"
+            assert transport._pool.idle(url) == 1, "the connection is used again"
             transport.call(url, o.CLUSTER, m.Empty())
 
 

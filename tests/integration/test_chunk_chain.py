@@ -4,15 +4,17 @@ import os
 import random
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+import requests
 
 from dfs.protocol import messages as m
 from dfs.protocol.capability import read_receipt
-from dfs.protocol.chunk_format import HEADER_SIZE, wire_size
+from dfs.protocol.chunk_format import HEADER_SIZE, encode_wire_footer, wire_size
 from dfs.protocol.digests import BLOCK_SIZE, block_table, root_digest, table_size, tree_digest
 from dfs.protocol.errors import (
     ChunkExists,
@@ -476,3 +478,80 @@ def test_a_hung_member_is_failed_without_holding_the_chunk_up(tmp_path: Path) ->
         )  # fmt: skip
         assert namenode.receipts(stored) == ["a"]
         assert [hop.datanode for hop in stored.failed] == ["b"]
+
+
+def test_a_check_reads_the_disk_and_tells_what_it_found(lone: Cluster) -> None:  # F40
+    good, rotten, absent = (lone.namenode.new_chunk() for _ in range(3))
+    data = some_bytes(50_000)
+    for chunk in (good, rotten):
+        lone.put(chunk, data, ["dn0"])
+        assert lone.get(0, chunk, 0, 10) == data[:10]  # the file is open, and its table in memory
+    with open(lone.file(0, rotten), "r+b") as file:
+        file.seek(HEADER_SIZE + 40_000)
+        file.write(bytes([data[40_000] ^ 1]))
+    digest = tree_digest(data)
+    lone.namenode.commands["dn0"] = [
+        m.CheckReplica(chunk=chunk, length=len(data), digest=digest) for chunk in (good, rotten, absent)
+    ]
+
+    def found() -> dict[str, bool]:
+        return {one.chunk: one.good for beat in lone.namenode.heartbeats for one in beat.checked}
+
+    wait_until(lambda: len(found()) == 3)
+    assert found() == {good: True, rotten: False, absent: False}
+
+
+def test_a_report_comes_when_it_is_asked_for(lone: Cluster) -> None:
+    chunk = lone.namenode.new_chunk()
+    lone.put(chunk, b"x" * 1000, ["dn0"])
+    lone.namenode.commands["dn0"] = [m.SendReport()]
+    reports = lone.namenode.reports
+    wait_until(lambda: any(one.chunk == chunk for report in reports for one in report.replicas))
+
+
+def test_sigterm_lets_a_running_stream_end(lone: Cluster) -> None:
+    chunk = lone.namenode.new_chunk()
+    data = some_bytes(2 << 20)
+    table = block_table(data)
+    token = lone.namenode.capability("w", chunk, ["dn0"])
+    outgoing = lone.transport.begin_put(lone.nodes[0].url, chunk=chunk, capability=token, length=len(data))
+    outgoing.send(data[: 1 << 20])
+    wait_until(lambda: chunk in lone.names_in(0, "tmp"))
+    lone.nodes[0].process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    outgoing.send(data[1 << 20 :])
+    outgoing.send(encode_wire_footer(len(data), table, root_digest(len(data), table)))
+    assert lone.namenode.receipts(outgoing.finish()) == ["dn0"]
+    assert lone.nodes[0].stop() == 0
+    lone.nodes[0] = lone.start(0).wait_ready()
+    assert lone.get(0, chunk, 0, len(data)) == data
+
+
+def test_sigterm_does_not_wait_for_a_sender_that_says_nothing(lone: Cluster) -> None:
+    chunk = lone.namenode.new_chunk()
+    token = lone.namenode.capability("w", chunk, ["dn0"])
+    outgoing = lone.transport.begin_put(lone.nodes[0].url, chunk=chunk, capability=token, length=1 << 20)
+    outgoing.send(b"x")
+    wait_until(lambda: chunk in lone.names_in(0, "tmp"))
+    started = time.monotonic()
+    assert lone.nodes[0].stop() == 0
+    assert time.monotonic() - started < 13
+    outgoing.abort()
+    lone.nodes[0] = lone.start(0).wait_ready()
+    assert lone.names_in(0, "tmp") == []
+
+
+def test_an_idle_datanode_stops_at_once(lone: Cluster) -> None:
+    started = time.monotonic()
+    assert lone.nodes[0].stop() == 0
+    assert time.monotonic() - started < 2
+
+
+def test_health_pages_tell_how_it_is(chain: Cluster) -> None:
+    url = chain.nodes[0].url
+    assert requests.get(f"{url}/healthz", timeout=5).json()["ok"] is True
+    assert requests.get(f"{url}/readyz", timeout=5).json() == {"ok": True, "problems": []}
+    metrics = requests.get(f"{url}/metrics", timeout=5)
+    assert metrics.headers["content-type"].startswith("text/plain")
+    assert 'dfs_datanode_calls_total{operation="put_chunk",outcome="ok"}' in metrics.text
+    assert "dfs_datanode_volume_free_bytes" in metrics.text

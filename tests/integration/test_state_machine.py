@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 import dfs
 from dfs.testing import Cluster, cluster
 
-CHUNK = 32 * 1024
+CHUNK = 64 * 1024
 NAMES = st.sampled_from(["a", "b", "ü", "c d", "%2F"])
 CONTENTS = st.one_of(
     st.binary(max_size=40),
@@ -41,7 +41,7 @@ _number = itertools.count()
 
 @pytest.fixture(scope="module", name="store")
 def a_store_with_small_chunks() -> Iterator[Cluster]:
-    with cluster(datanodes=3, chunk_size_bytes=CHUNK) as running:
+    with cluster(datanodes=3, chunk_size_bytes=CHUNK, pack_limit_bytes=CHUNK) as running:
         yield running
 
 
@@ -121,7 +121,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(path=paths, content=CONTENTS)
     def append(self, path: str, content: bytes) -> None:
-        if self.expect(self.problem_of_file(path), self.fs.append, path, content):
+        if self.expect(self.problem_of_file(path), self.fs.append, path, content, create=False):
             self.model[path] = (self.model[path] or b"") + content
 
     @rule(path=paths)
@@ -130,34 +130,34 @@ class StoreMachine(RuleBasedStateMachine):
         if self.expect(problem, self.fs.mkdir, path):
             self.model[path] = None
 
-    @rule(source=paths, target=paths)
-    def copy(self, source: str, target: str) -> None:
-        problem = self.problem_of_file(source) or self.problem_of_parent(target)
-        if problem is None and source != target and target in self.model:
-            problem = dfs.errors.IsADirectory if self.model[target] is None else None
-        if source == target:
+    @rule(source=paths, to=paths)
+    def copy(self, source: str, to: str) -> None:
+        problem = self.problem_of_file(source) or self.problem_of_parent(to)
+        if problem is None and source != to and to in self.model:
+            problem = dfs.errors.IsADirectory if self.model[to] is None else None
+        if source == to:
             return
-        if self.expect(problem, self.fs.copy, source, target, overwrite=True):
-            self.model[target] = self.model[source]
+        if self.expect(problem, self.fs.copy, source, to, overwrite=True):
+            self.model[to] = self.model[source]
 
-    @rule(source=paths, target=paths)
-    def rename(self, source: str, target: str) -> None:
-        if source == target or source not in self.model:
+    @rule(source=paths, to=paths)
+    def rename(self, source: str, to: str) -> None:
+        if source == to or source not in self.model:
             if source not in self.model:
-                self.expect(self.problem_of_parent(source) or dfs.errors.FileNotFound, self.fs.rename, source, target)
+                self.expect(self.problem_of_parent(source) or dfs.errors.FileNotFound, self.fs.rename, source, to)
             return
-        if target.startswith(source + "/"):
+        if to.startswith(source + "/"):
             # Below a file there is nothing; below itself a directory can't go.
             problem: type[Exception] | None = (
                 dfs.errors.Conflict if self.model[source] is None else dfs.errors.NotADirectory
             )
         else:
-            problem = self.problem_of_parent(target)
-            if problem is None and target in self.model:
+            problem = self.problem_of_parent(to)
+            if problem is None and to in self.model:
                 problem = dfs.errors.FileExists
-        if self.expect(problem, self.fs.rename, source, target):
+        if self.expect(problem, self.fs.rename, source, to):
             for path in [source, *self.below(source)]:
-                self.model[target + path[len(source) :]] = self.model.pop(path)
+                self.model[to + path[len(source) :]] = self.model.pop(path)
 
     @rule(path=paths, recursive=st.booleans())
     def remove(self, path: str, recursive: bool) -> None:

@@ -255,8 +255,8 @@ def test_the_page_shows_the_cluster_and_escapes_what_it_shows() -> None:
     [
         (status_of(), "No datanode"),
         (status_of("live", "dead"), "too few"),
-        (status_of("live", "live", "live", missing=2), "2 chunks"),
-        (status_of("live", "live", "stale"), "1 of 3 datanodes are silent"),
+        (status_of("live", "live", "live", missing=2), "2 chunks have"),
+        (status_of("live", "live", "stale"), "Silent datanodes: 1 of 3"),
         (status_of("live", "live", under_replicated=4), "4 chunks are being copied"),
         (status_of("live", "live"), "All datanodes are alive, and"),
     ],

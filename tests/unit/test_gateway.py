@@ -306,7 +306,7 @@ class MemoryFiles:
             raise FileNotFound(f"{path}: no such file or directory")
         return entry(path, len(self.stored[path]))
 
-    def open(self, path: str) -> MemoryFile:
+    def open(self, path: str, offset: int = 0, length: int | None = None) -> MemoryFile:
         found = self.stat(path)
         if found.is_directory:
             raise IsADirectory(path)

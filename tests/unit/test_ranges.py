@@ -14,6 +14,7 @@ from dfs_datanode.gateway.ranges import (
     multipart,
     parse,
     plan,
+    window_of,
 )
 
 
@@ -80,6 +81,22 @@ def test_more_ranges_than_the_limit_are_ignored_and_as_many_are_served() -> None
 def test_ranges_that_overlap_to_more_than_the_file_get_the_file() -> None:
     assert plan("bytes=0-,0-,0-", 10) == Whole()
     assert plan("bytes=0-4,5-9", 10) == Several((ByteRange(0, 5), ByteRange(5, 10)))
+
+
+@pytest.mark.parametrize(
+    ("header", "window"),
+    [
+        (None, (0, None)),
+        ("bytes=5-9", (5, 5)),
+        ("bytes=5-", (5, None)),
+        ("bytes=-5", (0, 1)),
+        ("bytes=5-9,20-", (0, None)),
+        ("lines=1-", (0, None)),
+        ("bytes=" + "9" * 99 + "-", (10**18, None)),
+    ],
+)
+def test_a_window_is_guessed_from_one_range(header: str | None, window: tuple[int, int | None]) -> None:
+    assert window_of(header) == window
 
 
 def parts_of(body: bytes, boundary: str) -> list[tuple[list[str], bytes]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfs.protocol.chunk_format import file_size
+from dfs.protocol.clock import SystemClock
 from dfs.protocol.errors import Conflict, NoSpace
 from dfs.protocol.messages import ChunkReport
 from dfs_datanode.chunk_store import ChunkStore
@@ -15,8 +16,8 @@ from dfs_datanode.identity import Identity, load_identity, lock_directory, save_
 from dfs_datanode.report import report_pages
 from dfs_datanode.startup import count_used, recover_volume
 from dfs_datanode.trash import purge_trash
-from dfs_datanode.volumes import file_system_of
-from fixtures.disks import CLUSTER, EIO, FaultyDisk, header_for, make_store, make_volume, store_chunk
+from dfs_datanode.volumes import FULL_PAUSE_S, file_system_of
+from fixtures.disks import CLUSTER, EIO, ENOSPC, FaultyDisk, header_for, make_store, make_volume, store_chunk
 
 
 def chunk_id(number: int) -> str:
@@ -58,6 +59,21 @@ def test_a_full_datanode_refuses_before_any_byte(tmp_path: Path) -> None:  # F34
     with pytest.raises(NoSpace):
         store_chunk(store, chunk_id(1), b"x")
     assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_a_disk_that_refused_a_write_is_left_alone_for_a_while(tmp_path: Path) -> None:  # F33
+    class Clock(SystemClock):
+        now_s = 50.0
+
+        def monotonic_s(self) -> float:
+            return self.now_s
+
+    clock = Clock()
+    volume = make_volume(tmp_path, clock=clock)
+    volume.judge(OSError(ENOSPC, "No space left on device"))
+    assert volume.check().state == "full"
+    clock.now_s += FULL_PAUSE_S
+    assert volume.check().state == "in_service"
 
 
 def test_a_volume_whose_disk_was_unmounted_is_never_written(tmp_path: Path) -> None:  # F38

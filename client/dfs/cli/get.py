@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import click
 
 from dfs.cli.cat import copy_to
+from dfs.cli.move import is_directory
 from dfs.cli.progress import progress, progress_options
 from dfs.cli.session import Failures, Session, parallel_option, remote_command
 from dfs.cli.transfer import tell_failures
@@ -73,22 +74,19 @@ class _Wanted:
 
 
 def _get(session: Session, path: str, local: str, wanted: _Wanted, failures: Failures) -> None:
+    if not wanted.recursive and is_directory(session, path):
+        raise IsADirectory(f"{path}: is a directory; -r fetches it with all that is below")
     name = path.rstrip("/").rpartition("/")[2] or "/"
     total = None
     if sys.stderr.isatty() and not wanted.quiet:
         total = session.fs.usage(path).bytes
     with progress(name, total, quiet=wanted.quiet) as added:
-        try:
-            report = session.fs.get(
-                path,
-                local,
-                overwrite=wanted.overwrite,
-                recursive=wanted.recursive,
-                preserve=wanted.preserve,
-                progress=None if added is None else lambda size, _files: added(size),
-            )
-        except IsADirectory as error:
-            if wanted.recursive:
-                raise
-            raise IsADirectory(f"{path}: is a directory; -r fetches it with all that is below") from error
+        report = session.fs.get(
+            path,
+            local,
+            overwrite=wanted.overwrite,
+            recursive=wanted.recursive,
+            preserve=wanted.preserve,
+            progress=None if added is None else lambda size, _files: added(size),
+        )
     tell_failures(report, failures)

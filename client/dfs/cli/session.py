@@ -103,7 +103,7 @@ parallel_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.opti
 )
 
 
-def remote_command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
+def remote_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
     """A click command that gets a `Session` first and understands --namenode."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -111,8 +111,7 @@ def remote_command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]
         def with_session(**arguments: Any) -> Any:
             return function(click.get_current_context().ensure_object(Session), **arguments)
 
-        command: click.Command = click.command(name, **attributes)(namenode_option(with_session))
-        return command
+        return click.command(name)(namenode_option(with_session))
 
     return decorate
 

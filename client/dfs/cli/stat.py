@@ -140,8 +140,9 @@ def test_command(session: Session, path: str, question: str) -> None:
 
     0: yes. 1: no. Anything else: it could not be told.
     """
+    target = session.path(path)
     try:
-        entry = session.fs.stat(session.path(path))
+        entry = session.fs.stat(target)
     except (FileNotFound, NotADirectory):
         sys.exit(EXIT_SOME_FAILED)
     answers = {

@@ -89,7 +89,8 @@ def _counts(status: "Status", exact: bool) -> list[str]:
         ["bytes", size_text(status.bytes, exact)],
         ["chunks", f"{status.chunks}, {status.replicas} replicas"],
         ["waiting for deletion", _chunks(status.waiting_for_deletion)],
-        ["cluster", f"{status.cluster}, version {status.version}, up {human_duration(status.uptime_s)}"],
+        ["cluster", status.cluster],
+        ["namenode", f"version {status.version}, up {human_duration(status.uptime_s)}"],
     ]
     return table(rows)
 
@@ -97,20 +98,25 @@ def _counts(status: "Status", exact: bool) -> list[str]:
 def _datanodes(datanodes: "list[DatanodeStatus]", exact: bool) -> list[str]:
     if not datanodes:
         return ['no datanodes: start one with "dfs datanode --namenode URL"']
-    rows = [["datanode", "state", "url", "rack", "chunks", "used", "free", "volumes"]]
-    for datanode in datanodes:
-        in_service = sum(volume.state == "in_service" for volume in datanode.volumes)
-        volumes = str(in_service) if in_service == len(datanode.volumes) else f"{in_service}/{len(datanode.volumes)}"
+    racks = len({datanode.rack for datanode in datanodes}) > 1
+    rows = [["datanode", "state", "url", *(["rack"] if racks else []), "chunks", "used", "free"]]
+    broken = []
+    for datanode in sorted(datanodes, key=lambda datanode: datanode.id):
         rows.append(
             [
                 datanode.id,
                 datanode.state,
                 datanode.url,
-                datanode.rack,
+                *([datanode.rack] if racks else []),
                 str(datanode.replicas),
                 size_text(datanode.used_bytes, exact),
                 size_text(datanode.free_bytes, exact),
-                volumes,
             ]
         )
-    return table(rows, right=[4, 5, 6, 7])
+        broken += [
+            f"{datanode.id}: the volume {volume.id} is {volume.state.replace('_', ' ')}"
+            for volume in datanode.volumes
+            if volume.state != "in_service"
+        ]
+    width = len(rows[0])
+    return table(rows, right=range(width - 3, width)) + broken

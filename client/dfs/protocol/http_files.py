@@ -72,6 +72,11 @@ def headers_of(scope: Scope) -> dict[str, str]:
     return found
 
 
+def has_body(headers: Mapping[str, str]) -> bool:
+    """Whether a request announces a body that is not empty."""
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
 def query_of(scope: Scope) -> dict[str, list[str]]:
     """The fields of the query. Raises InvalidRequest: too many."""
     query = scope["query_string"].decode("latin-1")

@@ -2,7 +2,7 @@
 
 Separate because how bytes reach a peer (connections, time-outs, what a broken connection means) is one subject, and
 what to do about it (another replica, another namenode, a new grant) is another, which belongs to the callers.
-Blocking, usable from several threads and after a fork: each thread of each process has connections of its own.
+Blocking, usable from several threads and after a fork.
 
 What a failure means is decided here, once: no connection, or not one byte of the request sent: NotSent. Anything
 later: OutcomeUnknown. An answer that is an error of the protocol is raised as that error.
@@ -14,6 +14,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar
@@ -44,8 +45,8 @@ Connection = http.client.HTTPConnection
 
 FRESH_S = 50.0
 """An idle connection is used again within this time; the servers close theirs after 75 s."""
-IDLE_CONNECTIONS_MAX = 8
-"""Kept for each thread and peer."""
+IDLE_CONNECTIONS_MAX = 32
+"""Kept for each peer."""
 ANSWER_BYTES_MAX = 256 << 20
 
 _encoder = msgspec.json.Encoder()
@@ -63,41 +64,51 @@ def _decode(kind: type[A], body: bytes) -> A:
     return answer
 
 
-class _Pool(threading.local):
-    """The idle connections of one thread in one process."""
+class _Pool:
+    """The idle connections of one process, for all of its threads: a thread that ends leaves none behind."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.idle: dict[str, list[tuple[float, Connection]]] = {}
+        self._gate = threading.Lock()
+        self._pid = os.getpid()
+        self._idle: dict[str, list[tuple[float, Connection]]] = {}
 
     def take(self, base_url: str) -> Connection | None:
         """A connection that is still fresh and silent, or None."""
-        if self.pid != os.getpid():
-            # After a fork the sockets belong to the parent: drop them without a word on the wire.
-            self.pid = os.getpid()
-            self.idle = {}
-        waiting = self.idle.get(base_url, [])
-        while waiting:
-            since, connection = waiting.pop()
+        if self._pid != os.getpid():
+            # After a fork the sockets, and perhaps the lock, belong to the parent's threads.
+            self.__init__()  # type: ignore[misc]
+        while True:
+            with self._gate:
+                waiting = self._idle.get(base_url)
+                if not waiting:
+                    return None
+                since, connection = waiting.pop()
             sock = connection.sock
             # A readable idle connection has been closed by the peer, or says something nobody asked for.
             if sock is not None and time.monotonic() - since < FRESH_S and not _readable(sock, 0):
                 return connection
             connection.close()
-        return None
 
     def give(self, base_url: str, connection: Connection) -> None:
-        waiting = self.idle.setdefault(base_url, [])
-        if len(waiting) < IDLE_CONNECTIONS_MAX and connection.sock is not None:
-            waiting.append((time.monotonic(), connection))
-        else:
-            connection.close()
+        with self._gate:
+            waiting = self._idle.setdefault(base_url, [])
+            if len(waiting) < IDLE_CONNECTIONS_MAX and connection.sock is not None:
+                waiting.append((time.monotonic(), connection))
+                return
+        connection.close()
+
+    def idle(self, base_url: str) -> int:
+        """How many connections wait for work."""
+        return len(self._idle.get(base_url, []))
 
     def close(self) -> None:
-        for waiting in self.idle.values():
+        if self._pid != os.getpid():
+            return
+        with self._gate:
+            idle, self._idle = self._idle, {}
+        for waiting in idle.values():
             for _, connection in waiting:
                 connection.close()
-        self.idle = {}
 
 
 def _readable(sock: socket.socket, timeout_s: float) -> bool:
@@ -131,9 +142,10 @@ class Transport:
         self.no_progress_s = no_progress_s
         self.receipts_s = receipts_s
         self._pool = _Pool()
+        weakref.finalize(self, self._pool.close)
 
     def close(self) -> None:
-        """Close the idle connections of the calling thread. The transport stays usable."""
+        """Close the idle connections. The transport stays usable."""
         self._pool.close()
 
     def call(self, base_url: str, operation: Operation[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
@@ -148,10 +160,11 @@ class Transport:
         if reused is not None:
             try:
                 return self._call_on(reused, base_url, operation, body, headers, timeout_s)
-            except OutcomeUnknown:
+            except OutcomeUnknown as error:
                 # The peer may have closed the idle connection at this very moment. Nothing of an answer came;
-                # what may be repeated is repeated once, on a connection of its own.
-                if not operation.idempotent:
+                # what may be repeated is repeated once, on a connection of its own. A peer that is merely silent
+                # has had its time.
+                if not operation.idempotent or error.detail.get("stalled"):
                     raise
         return self._call_on(self._connect(base_url), base_url, operation, body, headers, timeout_s)
 
@@ -278,7 +291,9 @@ class Transport:
         if connection is not None:
             try:
                 response = self._ask(connection, base_url, path, headers)
-            except OutcomeUnknown:
+            except OutcomeUnknown as error:
+                if error.detail.get("stalled"):
+                    raise
                 connection = None
         if connection is None:
             connection = self._connect(base_url)

@@ -21,6 +21,7 @@ from dfs.protocol.http_files import (
     RECURSIVE_PARAMETER,
     TICKET_PARAMETER,
     caller_of,
+    has_body,
     headers_of,
     is_files,
     is_true,
@@ -37,6 +38,7 @@ from dfs_datanode.gateway.budget import Budget
 from dfs_datanode.gateway.download import answer_for, new_boundary, send_answer, send_listing
 from dfs_datanode.gateway.files import UPLOAD_BYTES_MAX, Files
 from dfs_datanode.gateway.listing import choose_form
+from dfs_datanode.gateway.ranges import window_of
 from dfs_datanode.gateway.upload import Refusal, check_head, store
 
 logger = logging.getLogger("dfs.gateway")
@@ -149,7 +151,7 @@ class FilesRoute(BaseRoute):
             is_directory = entry.is_directory
         else:
             try:
-                file = await gateway.in_thread(files.open, path)
+                file = await gateway.in_thread(files.open, path, *window_of(headers.get("range")))
                 entry, is_directory = file.entry, False
             except e.IsADirectory:
                 is_directory = True
@@ -199,9 +201,7 @@ class _Body:
 
     def unread(self, scope: Scope) -> Receive | None:
         """Itself, if something of a body is still to come."""
-        headers = headers_of(scope)
-        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        return self if has_body and not self._ended else None
+        return self if has_body(headers_of(scope)) and not self._ended else None
 
 
 class _Started:

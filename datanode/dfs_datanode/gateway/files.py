@@ -124,7 +124,7 @@ class Files:
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        transport = Transport(principal=principal)
+        self._transport = transport = Transport(principal=principal)
         caller = InsideCaller(transport, peer_url)
         self._namenodes = Namenodes(namenodes, caller, clock=clock, rng=rng, patience_s=NAMENODE_PATIENCE_S)
         self._fetcher = Fetcher(transport, self._namenodes, suspects, rng=rng)
@@ -139,9 +139,12 @@ class Files:
         """One entry. Raises FileNotFound, NotADirectory."""
         return self._namenodes.call(STAT, Stat(path=path))
 
-    def open(self, path: str) -> OpenFile:
-        """The version that is there now. Raises FileNotFound, NotADirectory, IsADirectory."""
-        opened = self._namenodes.call(OPEN, Open(path=path))
+    def open(self, path: str, offset: int = 0, length: int | None = None) -> OpenFile:
+        """The version that is there now. Raises FileNotFound, NotADirectory, IsADirectory.
+
+        offset, length   what will probably be read: the namenode need not describe the rest of a huge file
+        """
+        opened = self._namenodes.call(OPEN, Open(path=path, offset=offset, length=length))
         return OpenFile(opened.entry, Content(opened.layout, self._namenodes, self._clock), self._fetcher)
 
     def list_page(self, path: str, after: str) -> Listing:
@@ -169,6 +172,10 @@ class Files:
     def remove(self, action: Remove) -> None:
         """Remove a path, once, whatever the connection does."""
         self._namenodes.perform(COMMIT, Commit(op_id="", actions=[action]))
+
+    def close_idle(self) -> None:
+        """Close the connections that are not in use. It stays usable."""
+        self._transport.close()
 
 
 class FilesOf:
@@ -202,6 +209,6 @@ class FilesOf:
                     rng=self._rng,
                 )
                 while len(self._by_principal) > PRINCIPALS_MAX:
-                    self._by_principal.popitem(last=False)
+                    self._by_principal.popitem(last=False)[1].close_idle()
             self._by_principal.move_to_end(principal)
             return files

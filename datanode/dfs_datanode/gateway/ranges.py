@@ -131,6 +131,20 @@ def plan(header: str | None, size: int) -> Plan:
     return Several(tuple(ranges))
 
 
+def window_of(header: str | None) -> tuple[int, int | None]:
+    """Where a file will probably be read, before its size is known: offset, and length or None for all the rest.
+
+    A guess that saves work: any part of the file can still be read.
+    """
+    specs = None if header is None else parse(header)
+    if specs is None or len(specs) > 1:
+        return 0, None
+    spec = specs[0]
+    if spec.first is None:
+        return 0, 1  # a suffix: where it begins shows when the size is known
+    return spec.first, None if spec.last is None else spec.last - spec.first + 1
+
+
 @dataclass(frozen=True)
 class Multipart:
     """The body of a multipart/byteranges answer as a list of literal bytes and ranges of the file."""

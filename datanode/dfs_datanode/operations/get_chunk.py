@@ -112,13 +112,20 @@ class GetChunk:
             return
         try:
             async with _watching(receive) as gone:
-                await self._send_piece(send, piece, first_start, start, end, more=True)
-                position = first_end
+                position = first_start
                 while position < end and not gone.is_set():
-                    piece_start, piece_end = _piece(start, end, position, reader.length)
-                    piece = await self._read(reader, piece_start, piece_end)
-                    await self._send_piece(send, piece, piece_start, start, end, more=piece_end < end)
-                    position = piece_end
+                    following = _piece(start, end, first_end, reader.length) if first_end < end else None
+                    # Read on while this piece travels, so that the disk and the network work at the same time.
+                    reading = None if following is None else asyncio.ensure_future(self._read(reader, *following))
+                    try:
+                        await self._send_piece(send, piece, position, start, end, more=reading is not None)
+                    finally:
+                        if reading is not None:
+                            await asyncio.wait([reading])
+                    if reading is None or following is None:
+                        return
+                    piece = reading.result()
+                    position, first_end = following
         except (CorruptReplica, OSError) as error:
             # Too late for an error: the body ends short, and the reader takes the rest from elsewhere.
             self._corrupt(chunk, error)

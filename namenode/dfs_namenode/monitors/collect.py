@@ -103,7 +103,7 @@ class Collect:
                     settled.append(chunk)
             if settled:
                 dead = {node.num for node in cluster.dead()}
-                await self._leader.write(lambda tx, settled=settled, dead=dead: _bury(tx, settled, dead))  # type: ignore[misc]
+                await self._leader.write(lambda tx, settled=settled, dead=dead: bury(tx, settled, dead))  # type: ignore[misc]
             if not self._walked_to:
                 return
 
@@ -120,7 +120,7 @@ class Collect:
         return asked
 
 
-def _bury(tx: Transaction, chunks: list[str], dead: set[int]) -> None:
+def bury(tx: Transaction, chunks: list[str], dead: set[int]) -> None:
     """Drop the rows at dead datanodes of condemned chunks, and put tombstones where no row is left."""
     for chunk in chunks:
         known = garbage.known_chunk(tx, chunk)

@@ -57,7 +57,7 @@ async def heartbeat(
     volumes_changed = _kinds(request.volumes) != _kinds(node.volumes)
     has_answers = bool(request.stored or request.deleted or request.checked)
     if volumes_changed or has_answers or lags(seq_seen=request.seq_seen, last_seq=seq):
-        applied = await store.write(lambda tx: _apply(tx, request, node, volumes_changed))
+        applied = await store.write(lambda tx: apply_answers(tx, request, node, volumes_changed=volumes_changed))
         _settle(request, outbox, applied)
         with store.read() as snapshot:
             seq = meta.last_seq(snapshot)
@@ -81,7 +81,8 @@ def _kinds(volumes: Sequence[VolumeState]) -> list[tuple[str, str]]:
     return [(volume.id, volume.state) for volume in volumes]
 
 
-def _apply(tx: Transaction, request: Heartbeat, node: Datanode, volumes_changed: bool) -> Applied:
+def apply_answers(tx: Transaction, request: Heartbeat, node: Datanode, *, volumes_changed: bool) -> Applied:
+    """Write down what the datanode did and found. Repeatable: an answer that comes twice changes nothing twice."""
     applied = Applied()
     latch_if_behind(tx, datanode=request.datanode, seq_seen=request.seq_seen)
     if volumes_changed:

@@ -59,12 +59,12 @@ async def report(
             for replica in listed[start : start + CHANGES_IN_TRANSACTION]
             if outbox.may_adopt(request.datanode, replica.chunk, request.as_of)
         ]
-        to_delete = await store.write(lambda tx, part=part: _apply_listed(tx, page, part))  # type: ignore[misc]
+        to_delete = await store.write(lambda tx, part=part: apply_listed(tx, page, part))  # type: ignore[misc]
         for chunk in to_delete:
             outbox.delete(request.datanode, chunk)
     for start in range(0, len(gone), CHANGES_IN_TRANSACTION):
         missing = gone[start : start + CHANGES_IN_TRANSACTION]
-        await store.write(lambda tx, missing=missing: _apply_gone(tx, page, missing))  # type: ignore[misc]
+        await store.write(lambda tx, missing=missing: apply_gone(tx, page, missing))  # type: ignore[misc]
     if request.up_to == "":
         reports.finished(request.datanode)
     if listed or gone:
@@ -89,24 +89,28 @@ def judge(snapshot: Snapshot, page: Page, replica: ReportedReplica, *, latched: 
 
 
 def _differences(store: SqliteStore, page: Page) -> tuple[list[ReportedReplica], list[str]]:
+    with store.read() as snapshot:
+        return judge_page(snapshot, page)
+
+
+def judge_page(snapshot: Snapshot, page: Page) -> tuple[list[ReportedReplica], list[str]]:
     """The replicas that something has to be done about, and the rows that the page does not list."""
     request = page.report
-    with store.read() as snapshot:
-        latched = meta.latch(snapshot) is not None
-        listed = [
-            replica
-            for replica in request.replicas
-            if judge(snapshot, page, replica, latched=latched) not in (Verdict.KNOWN, Verdict.WAIT)
-        ]
-        present = {replica.chunk for replica in request.replicas}
-        gone: list[str] = []
-        after = request.after
-        while True:
-            rows = replicas.at_datanode(snapshot, page.datanode, after=after, up_to=request.up_to, limit=_ROWS_AT_ONCE)
-            gone += [row.chunk for row in rows if row.chunk not in present and _may_drop(page, row)]
-            if len(rows) < _ROWS_AT_ONCE:
-                return listed, gone
-            after = rows[-1].chunk
+    latched = meta.latch(snapshot) is not None
+    listed = [
+        replica
+        for replica in request.replicas
+        if judge(snapshot, page, replica, latched=latched) not in (Verdict.KNOWN, Verdict.WAIT)
+    ]
+    present = {replica.chunk for replica in request.replicas}
+    gone: list[str] = []
+    after = request.after
+    while True:
+        rows = replicas.at_datanode(snapshot, page.datanode, after=after, up_to=request.up_to, limit=_ROWS_AT_ONCE)
+        gone += [row.chunk for row in rows if row.chunk not in present and _may_drop(page, row)]
+        if len(rows) < _ROWS_AT_ONCE:
+            return listed, gone
+        after = rows[-1].chunk
 
 
 def _may_drop(page: Page, row: replicas.StoredRow) -> bool:
@@ -116,7 +120,7 @@ def _may_drop(page: Page, row: replicas.StoredRow) -> bool:
     )
 
 
-def _apply_listed(tx: Transaction, page: Page, listed: Sequence[ReportedReplica]) -> list[str]:
+def apply_listed(tx: Transaction, page: Page, listed: Sequence[ReportedReplica]) -> list[str]:
     """Change what the replicas ask for; returns the chunks whose replicas may now be deleted."""
     latched = meta.latch(tx) is not None
     to_delete = []
@@ -136,7 +140,7 @@ def _apply_listed(tx: Transaction, page: Page, listed: Sequence[ReportedReplica]
     return to_delete
 
 
-def _apply_gone(tx: Transaction, page: Page, chunks: Sequence[str]) -> None:
+def apply_gone(tx: Transaction, page: Page, chunks: Sequence[str]) -> None:
     """Drop rows of replicas that the page says are not there."""
     for chunk in chunks:
         row = replicas.one(tx, chunk, page.datanode)

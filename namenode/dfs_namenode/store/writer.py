@@ -38,7 +38,7 @@ T = TypeVar("T")
 Fatal = Callable[[str], None]
 log = logging.getLogger(__name__)
 
-FATAL_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
+FATAL_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError)
 """After these nothing that the connection says can be trusted."""
 _CHECKPOINT_WAIT_MS = 20
 """How long a checkpoint waits for readers; the next one gets what this one could not."""

@@ -1,0 +1,121 @@
+"""What a request for a chunk may ask for: decided before a byte is read or written."""
+
+import random
+from typing import Any
+
+import pytest
+
+from dfs.protocol.capability import Capability, derive_key, sign_capability
+from dfs.protocol.chunk_format import wire_size
+from dfs.protocol.digests import BLOCK_SIZE
+from dfs.protocol.errors import DfsError, InvalidRequest, NotPermitted, RangeNotSatisfiable
+from dfs.protocol.messages import CHUNK_SIZE_MAX
+from dfs_datanode.membership import Standing
+from dfs_datanode.operations.get_chunk import Mode, Wanted, check_range, read_query
+from dfs_datanode.operations.put_chunk import Order, read_order
+from fixtures.disks import CLUSTER, LINEAGE
+from fixtures.fake_namenode import SECRET
+
+CHUNK = "0" * 31 + "1"
+STANDING = Standing("b", CLUSTER, LINEAGE, derive_key(SECRET, "b"), 1)
+LENGTH = 10 * BLOCK_SIZE + 100
+
+
+def capability(start: int, end: int) -> Capability:
+    return Capability(1, "r", bytes.fromhex(CHUNK), start, end, 0, "anonymous", ("b",))
+
+
+def test_a_query_says_what_it_wants() -> None:
+    assert read_query(b"offset=5&length=7&mode=table") == Wanted(5, 7, "table")
+    assert read_query(b"length=7&offset=5") == Wanted(5, 7, "exact")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [b"", b"offset=1", b"offset=-1&length=2", b"offset=1&length=0", b"offset=1&length=2&mode=all", b"offset=a&length=2",
+     b"offset=1&length=1e3", b"offset=+1&length=2", b"offset=1_0&length=2", b"offset=1&length=" + b"9" * 30,
+     b"offset=%D9%A1&length=2", b"\xff=1", b"a=1&b=1&c=1&d=1&e=1&f=1&g=1&h=1&offset=1&length=1"],
+)  # fmt: skip
+def test_a_query_that_is_not_plain_is_refused(query: bytes) -> None:  # F82
+    with pytest.raises(InvalidRequest):
+        read_query(query)
+
+
+def test_an_exact_range_needs_exactly_itself() -> None:
+    assert check_range(Wanted(100, 50, "exact"), capability(100, 150), LENGTH) == (100, 150)
+    for wanted in (Wanted(99, 50, "exact"), Wanted(101, 50, "exact"), Wanted(0, 1, "exact")):
+        with pytest.raises(NotPermitted):
+            check_range(wanted, capability(100, 150), LENGTH)
+
+
+@pytest.mark.parametrize("mode", ["blocks", "table"])
+def test_a_widened_range_must_be_allowed_as_a_whole(mode: Mode) -> None:
+    wanted = Wanted(BLOCK_SIZE + 1, 10, mode)
+    assert check_range(wanted, capability(BLOCK_SIZE, 2 * BLOCK_SIZE), LENGTH) == (BLOCK_SIZE, 2 * BLOCK_SIZE)
+    with pytest.raises(NotPermitted):
+        check_range(wanted, capability(BLOCK_SIZE + 1, BLOCK_SIZE + 11), LENGTH)
+    assert check_range(Wanted(LENGTH - 1, 1, mode), capability(0, LENGTH), LENGTH) == (10 * BLOCK_SIZE, LENGTH)
+
+
+def test_a_range_that_leaves_the_chunk_is_not_satisfiable() -> None:
+    with pytest.raises(RangeNotSatisfiable):
+        check_range(Wanted(LENGTH - 1, 2, "exact"), capability(0, 1 << 40), LENGTH)
+
+
+def test_no_answer_ever_leaves_its_capability() -> None:
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    rng = random.Random(seed)
+    for _ in range(3000):
+        start = rng.randrange(LENGTH)
+        end = rng.randint(start + 1, LENGTH)
+        mode: Mode = rng.choice(["exact", "blocks", "table"])
+        wanted = Wanted(rng.randrange(LENGTH + 10), rng.randint(1, LENGTH), mode)
+        try:
+            first, last = check_range(wanted, capability(start, end), LENGTH)
+        except DfsError:
+            continue
+        assert start <= first <= wanted.offset < wanted.offset + wanted.length <= last <= end
+
+
+def scope(token: str, **headers: Any) -> dict[str, Any]:
+    pairs = {"dfs-capability": token} | {name.replace("_", "-"): str(value) for name, value in headers.items()}
+    return {"headers": [(name.encode(), value.encode()) for name, value in pairs.items()]}
+
+
+def order(length: Any = 1000, *, end: int = 2000, body: int | None = None, hop: Any = 1, principal: str = "p") -> Order:
+    keys = {name: derive_key(SECRET, name) for name in ("a", "b", "c")}
+    token = sign_capability(
+        keys, operation="w", chunk=CHUNK, start=0, end=end, expires_ms=1000, principal=principal
+    )  # fmt: skip
+    size = wire_size(length) if body is None and isinstance(length, int) and length >= 0 else body
+    return read_order(
+        scope(token, dfs_chunk_length=length, content_length=size, dfs_hop=hop), CHUNK, token, STANDING, 0
+    )
+
+
+def test_an_order_is_what_the_capability_and_the_head_say_together() -> None:
+    assert order() == Order(CHUNK, 1000, "p", ("a", "b", "c"), 1)
+
+
+@pytest.mark.parametrize("length", [0, CHUNK_SIZE_MAX + 1, "1e3", "-5", ""])
+def test_a_length_out_of_bounds_is_refused(length: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        order(length, end=1 << 40, body=100)
+
+
+def test_more_than_the_capability_allows_is_refused() -> None:
+    assert order(2000).length == 2000
+    with pytest.raises(NotPermitted):
+        order(2001)
+
+
+def test_a_body_that_is_not_data_and_footer_is_refused() -> None:  # F83
+    with pytest.raises(InvalidRequest):
+        order(1000, body=wire_size(1000) - 1)
+
+
+@pytest.mark.parametrize("hop", [0, 2, "x"])
+def test_a_hop_that_is_not_ours_is_refused(hop: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        order(hop=hop)

@@ -1,0 +1,147 @@
+"""Which namenode is meant, the public names, the suspects and the threads."""
+
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import dfs
+from dfs.connecting import DEFAULT_URL, namenode_urls, parse_url
+from dfs.namenodes import Namenodes
+from dfs.protocol import errors as e
+from dfs.protocol import messages as m
+from dfs.suspects import FORGET_AFTER_S, Suspects
+from dfs.workers import Workers
+from fixtures.fake_cluster import FakeClock, FakeCluster
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://nn:1234", "http://nn:1234"),
+        ("nn:1234", "http://nn:1234"),
+        ("nn", "http://nn:9870"),
+        ("dfs://nn:1234", "http://nn:1234"),
+        ("dfs://nn/some/path", "http://nn:9870"),
+        ("https://nn", "https://nn:443"),
+        ("http://[::1]:5/", "http://[::1]:5"),
+    ],
+)
+def test_a_namenode_is_named_in_several_ways(text: str, url: str) -> None:
+    assert parse_url(text) == url
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://nn", "http://", "http://nn:x", "http://nn/path", "http://nn?x=1", "http://u@nn"]
+)
+def test_what_is_no_namenode_is_refused(text: str) -> None:
+    with pytest.raises(e.InvalidRequest, match=r"http://host:9870|has none"):  # noqa: RUF043
+        parse_url(text)
+
+
+def test_an_argument_wins_over_the_environment_over_the_profile_over_the_default(tmp_path: Path) -> None:
+    home = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert namenode_urls(None, home) == [DEFAULT_URL]
+    (tmp_path / "dfs").mkdir()
+    profile = tmp_path / "dfs" / "config.toml"
+    profile.write_text('[client]\nnamenode = ["http://p1:1", "http://p2:2"]\n')
+    assert namenode_urls(None, home) == ["http://p1:1", "http://p2:2"]
+    environ = home | {"DFS_NAMENODE": "http://e1:1, http://e2:2"}
+    assert namenode_urls(None, environ) == ["http://e1:1", "http://e2:2"]
+    assert namenode_urls("a:1", environ) == ["http://a:1"]
+    profile.write_text("not toml")
+    with pytest.raises(e.InvalidRequest, match="profile"):
+        namenode_urls(None, home)
+
+
+def test_importing_dfs_imports_nothing_heavy() -> None:
+    code = "import sys, dfs; print([m for m in ('msgspec', 'xxhash', 'http.client', 'asyncio') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout
+    assert out.strip() == "[]"
+
+
+def test_the_public_names_are_there() -> None:
+    assert dfs.errors.FileNotFound is e.FileNotFound
+    assert issubclass(dfs.errors.FileNotFound, FileNotFoundError)
+    assert dfs.Entry is m.Entry
+    assert callable(dfs.connect)
+    assert {"connect", "Client", "errors"} <= set(dir(dfs))
+    with pytest.raises(AttributeError):
+        dfs.nothing  # noqa: B018
+
+
+def test_every_public_error_of_the_protocol_is_exported() -> None:
+    assert {kind.__name__ for kind in e.BY_CODE.values()} <= set(dfs.errors.__all__)
+
+
+class TwoNamenodes:
+    """The first refuses until it is told otherwise."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self.cluster = cluster
+        self.down = {"http://a:1"}
+        self.asked: list[str] = []
+
+    def call(self, base_url: str, operation: object, request: object, *, timeout_s: float | None = None) -> object:
+        self.asked.append(base_url)
+        if base_url in self.down:
+            raise e.NotSent("refused")
+        return self.cluster.call(base_url, operation, request)
+
+
+def test_a_namenode_that_is_down_is_replaced_by_the_next_which_stays_in_use() -> None:
+    clock = FakeClock()
+    two = TwoNamenodes(FakeCluster())
+    urls = ["http://a:1", "http://b:1"]
+    namenodes = Namenodes(urls, two, clock=clock, rng=random.Random(1), wait=clock.wait)  # type: ignore[arg-type]
+    namenodes.facts()
+    namenodes.refresh()
+    assert two.asked == ["http://a:1", "http://b:1", "http://b:1"]
+    two.down = {"http://b:1"}
+    namenodes.refresh()
+    assert two.asked[3:] == ["http://b:1", "http://a:1"]
+
+
+def test_a_suspect_is_forgotten_after_a_while_and_when_it_answers() -> None:
+    clock = FakeClock()
+    suspects = Suspects(clock)
+    suspects.add(["a", "b"])
+    suspects.clear("b")
+    assert suspects.now() == {"a"}
+    clock.wait(FORGET_AFTER_S)
+    assert suspects.now() == frozenset()
+
+
+def test_results_come_in_order_and_a_failure_waits_for_what_is_under_way() -> None:
+    workers = Workers(3)
+    assert list(workers.map(lambda number: number * 2, range(50))) == [number * 2 for number in range(50)]
+    done: list[int] = []
+    gate = threading.Event()
+
+    def work(number: int) -> None:
+        if number == 0:
+            gate.wait(5)
+            raise ZeroDivisionError
+        gate.set()
+        done.append(number)
+
+    with pytest.raises(ZeroDivisionError):
+        list(workers.map(work, range(3)))
+    assert set(done) <= {1, 2}
+    workers.close()
+    assert list(workers.map(str, [1])) == ["1"]
+    workers.close()
+
+
+def test_the_threads_work_again_in_a_forked_child() -> None:
+    code = (
+        "import os\nfrom dfs.workers import Workers\nw = Workers(2)\nassert w.submit(str, 1).result() == '1'\n"
+        "pid = os.fork()\nif pid == 0:\n"
+        "    ok = w.submit(str, 2).result(timeout=10) == '2'\n    os._exit(0 if ok else 1)\n"  # noqa: E501
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\nw.close()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert run.stdout.strip() == "0", run.stderr

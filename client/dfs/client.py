@@ -87,8 +87,7 @@ class Client:
         chunk_size: int | None = None,
         replication: int | None = None,
     ) -> None:
-        if parallel < 1:
-            raise InvalidRequest(f"parallel={parallel}: at least one at a time")
+        assert parallel >= 1, "something must be under way"
         self._namenodes = namenodes
         self._transport = transport
         self._clock = clock
@@ -142,13 +141,15 @@ class Client:
 
     def _path(self, path: str | os.PathLike[str]) -> str:
         """The canonical absolute path. Raises InvalidName; InvalidRequest: it is in another cluster."""
-        text = os.fspath(path)
-        if text.startswith(_SCHEME):
-            place, _, rest = text.removeprefix(_SCHEME).partition("/")
-            if place and parse_url(_SCHEME + place) not in self._namenodes.urls:
-                raise InvalidRequest(f"{text} is in another cluster; this client is connected to {self.url}")
-            text = "/" + rest
-        return canonical_path(text)
+        return canonical_path(self._without_host(os.fspath(path)))
+
+    def _without_host(self, text: str) -> str:
+        if not text.startswith(_SCHEME):
+            return text
+        place, _, rest = text.removeprefix(_SCHEME).partition("/")
+        if place and parse_url(_SCHEME + place) not in self._namenodes.urls:
+            raise InvalidRequest(f"{text} is in another cluster; this client is connected to {self.url}")
+        return "/" + rest
 
     def _act(self, *actions: Action) -> list[Outcome]:
         return self._namenodes.perform(COMMIT, Commit(op_id="", actions=list(actions))).outcomes
@@ -253,37 +254,18 @@ class Client:
         all at once; a `with` body that raises publishes nothing, nor does a file that is never closed. `text`: encoding
         (UTF-8 if not given), errors, newline, for text.
         """
-        from dfs.file import BinaryWriter, RawReader, parse_mode, wrap_reader, wrap_writer
-        from dfs.storing import put_action
+        from dfs.opening import open_file
 
-        letter, binary = parse_mode(mode)
-        replication = replication or self._replication
-        if not binary:
-            text = {"encoding": "utf-8"} | text
-        target = self._path(path)
-        if letter == "r":
-            entry, reader = self._downloads.reader(target)
-            return wrap_reader(RawReader(entry, reader), binary=binary, **text)
-        if letter == "a":
-            pending: Any = self._storing.append_stream(target, create=True, parents=parents, replication=replication)
-        else:
-            self._check_target(target, overwrite=letter == "w", parents=parents)
-            make = put_action(target, overwrite=letter == "w", parents=parents, replication=replication)
-            pending = self._storing.stream(make, replication=replication, chunk_size=chunk_size)
-        return wrap_writer(BinaryWriter(target, pending), binary=binary, **text)
-
-    def _check_target(self, path: str, *, overwrite: bool, parents: bool) -> None:
-        """Raise what the commit would raise anyhow, before bytes travel for nothing."""
-        parent = path.rpartition("/")[0] or "/"
-        there, above = self._stat_many([path, parent])
-        if there is not None and there.is_directory:
-            raise IsADirectory(f"{path} is a directory", path=path)
-        if there is not None and not overwrite:
-            raise FileExists(f"{path} exists already; -f (overwrite=True) replaces it", path=path)
-        if above is None and not parents:
-            raise FileNotFound(f"{parent}: no such directory; --parents (parents=True) makes it", path=parent)
-        if above is not None and not above.is_directory:
-            raise NotADirectory(f"{parent} is a file", path=parent)
+        return open_file(
+            self._downloads,
+            lambda: self._storing,
+            self._path(path),
+            mode,
+            parents=parents,
+            replication=replication or self._replication,
+            chunk_size=chunk_size,
+            text=text,
+        )
 
     # --- local files ------------------------------------------------------------------------------------------
 
@@ -310,7 +292,9 @@ class Client:
         Raises     Conflict: the local file became shorter meanwhile
         """
         name = os.fspath(local)
-        target = self._inside(self._path(path), os.path.basename(os.path.abspath(name)))
+        from dfs.targets import check_target, inside
+
+        target = inside(self._namenodes, self._path(path), os.path.basename(os.path.abspath(name)))
         if os.path.isdir(name):
             if not recursive:
                 raise IsADirectory(f"{name} is a directory; -r (recursive=True) stores it", path=name)
@@ -324,9 +308,9 @@ class Client:
                 chunk_size=chunk_size,
                 progress=progress,
             )
-        self._check_target(target, overwrite=overwrite, parents=parents)
         from dfs.put_file import put_file
 
+        check_target(self._namenodes, target, overwrite=overwrite, parents=parents)
         return put_file(
             self._storing,
             name,
@@ -412,13 +396,6 @@ class Client:
         tree = TreeGet(self._downloads, self.walk, overwrite=overwrite, preserve=preserve, progress=progress)
         return tree.get(root, os.fspath(local))
 
-    def _inside(self, path: str, name: str) -> str:
-        """`path`, or `name` in it if it is a directory."""
-        there = self._stat_many([path])[0]
-        if there is None or not there.is_directory or not name:
-            return path
-        return canonical_path(f"{path.rstrip('/')}/{name}")
-
     # --- the namespace ----------------------------------------------------------------------------------------
 
     def stat(self, path: str) -> Entry:
@@ -451,32 +428,15 @@ class Client:
 
         Directories that are taken out of the list are not entered; one that vanishes meanwhile is passed over.
         """
-        waiting = [self._path(path)]
-        first = True
-        while waiting:
-            here = waiting.pop()
-            directories: list[Entry] = []
-            files: list[Entry] = []
-            try:
-                for entry in self.ls(here):
-                    (directories if entry.is_directory else files).append(entry)
-            except (FileNotFound, NotADirectory):
-                if first:
-                    raise
-                continue
-            first = False
-            yield here, directories, files
-            waiting += [entry.path for entry in reversed(directories)]
+        from dfs.walking import walk
+
+        return walk(self.ls, self._path(path))
 
     def glob(self, pattern: str) -> Iterator[str]:
         """The paths that match a pattern of `*`, `?`, `[ab]`, `{a,b}` and `**`, sorted within each directory."""
         from dfs.globbing import glob
 
-        text = pattern
-        if text.startswith(_SCHEME):
-            place, _, rest = text.removeprefix(_SCHEME).partition("/")
-            self._path(f"{_SCHEME}{place}/")
-            text = "/" + rest
+        text = self._without_host(pattern)
         if not text.startswith("/"):
             raise InvalidRequest(f"{pattern!r} is not an absolute pattern; remote paths begin with /")
         return glob(text, list_directory=self._list_or_nothing, exists=self.exists)

@@ -48,6 +48,8 @@ def connect(
     from dfs.protocol.clock import SystemClock
     from dfs.protocol.transport import Transport
 
+    if parallel < 1:
+        raise InvalidRequest(f"parallel={parallel}: at least one at a time")
     transport = Transport(principal=principal)
     clock = SystemClock() if clock is None else clock
     rng = random.Random() if rng is None else rng

@@ -74,8 +74,8 @@ class ServerProcess:
         """The URL that it serves, once it does. Raises Unavailable: it ended, or `deadline` (monotonic) passed."""
         assert self._process is not None
         assert self._process.stdout is not None
-        line = _first_line(self._process.stdout, deadline)
-        self._process.stdout.close()
+        with self._process.stdout as stream:
+            line = _first_line(stream, deadline)
         if line is not None and line.startswith(_READY):
             self.url = line.removeprefix(_READY)
             return self.url
@@ -96,6 +96,11 @@ class ServerProcess:
         """Send a signal; nothing happens if it has ended."""
         if self._process is not None:
             self._process.send_signal(number)
+
+    def forget(self) -> None:
+        """Let go of its output, if nobody waited until it was ready."""
+        if self._process is not None and self._process.stdout is not None:
+            self._process.stdout.close()
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait for its end; the exit code. Raises subprocess.TimeoutExpired."""
@@ -119,6 +124,8 @@ def stop_all(processes: Sequence[ServerProcess], grace_s: float = STOP_GRACE_S) 
             process.signal(signal.SIGKILL)
             process.wait()
             killed.append(process)
+    for process in processes:
+        process.forget()
     return killed
 
 

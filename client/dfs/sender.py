@@ -15,7 +15,7 @@ from dfs.namenodes import Namenodes
 from dfs.protocol.chunk_format import encode_wire_footer
 from dfs.protocol.clock import Clock
 from dfs.protocol.digests import Buffer, TreeHasher, root_digest
-from dfs.protocol.errors import DfsError, NotEnoughDatanodes, StateError
+from dfs.protocol.errors import DfsError, NotEnoughDatanodes
 from dfs.protocol.messages import Allocate, Grant, NewChunk, StoredChunk
 from dfs.protocol.messages import Grants as GrantsAnswer
 from dfs.protocol.operations import ALLOCATE
@@ -25,6 +25,8 @@ from dfs.suspects import Suspects
 
 GRANTS_AHEAD_MAX = 8
 """Grants fetched in one call. An unused one costs nothing, but one that lies about knows less and less."""
+DATANODES_PATIENCE_S = 8.0
+"""How long a writer waits for enough datanodes: more than two heartbeats."""
 GRANT_FRESH_S = 20.0
 """How long a grant may wait for its chunk: the datanodes that it names were live when it was made."""
 
@@ -147,12 +149,7 @@ class Sender:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             if attempt > 1:
                 self.pause(backoff_s(attempt - 1, self.uniform))
-            try:
-                grant, write_min = grants.take(blamed=blamed)
-            except StateError:
-                if attempt == ATTEMPTS_MAX:
-                    raise
-                continue
+            grant, write_min = self._grant(grants, blamed)
             hop = 0
             while True:
                 tried = Try(tuple(target.datanode for target in grant.chain), hop, write_min, attempt, mismatches)
@@ -169,6 +166,21 @@ class Sender:
                 hop = verdict.hop
             mismatches += getattr(result, "code", "") == "digest_mismatch"
         raise AssertionError("the last attempt is kept or given up")
+
+    def _grant(self, grants: Grants, blamed: frozenset[str]) -> tuple[Grant, int]:
+        """A grant; waits a while for datanodes, which a namenode that has just begun knows only after they call."""
+        waited_s = 0.0
+        failures = 0
+        while True:
+            try:
+                return grants.take(blamed=blamed)
+            except NotEnoughDatanodes:
+                if waited_s >= DATANODES_PATIENCE_S:
+                    raise
+                failures += 1
+                wait_s = 0.05 + backoff_s(failures, self.uniform)
+                self.pause(wait_s)
+                waited_s += wait_s
 
     def _try(self, grant: Grant, hop: int, source: Source) -> tuple[str, StoredChunk | DfsError]:
         """One PUT: the digest of what was sent, and how it ended. Errors of the source itself are raised."""

@@ -32,7 +32,7 @@ from dfs.sender import Grants, Sender
 from dfs.sources import MemorySource
 from dfs.suspects import Suspects
 from dfs.workers import Workers
-from dfs.writer import STREAM_CHUNKS_MAX, ChunkLine, StreamWriter, regular_size, send_file, whole_chunks
+from dfs.writer import ChunkLine, StreamWriter, regular_size, send_file, stream_parallel, whole_chunks
 
 CHUNK_SIZE_MIN = 64 * 1024
 """A smaller chunk would cost more rows than bytes."""
@@ -150,7 +150,7 @@ class Storing:
         chunk_size = self.chunk_size(chunk_size)
         longest = chunk_size if size is None else max(1, min(chunk_size, size))
         grants = self.grants(longest, replication)
-        line = ChunkLine(self.sender, self.workers, grants, parallel=min(self.parallel, STREAM_CHUNKS_MAX))
+        line = ChunkLine(self.sender, self.workers, grants, parallel=min(self.parallel, stream_parallel(chunk_size)))
         return StreamWriter(line, chunk_size)
 
     # --- append -----------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dfs.client import Client
 
 START_TIMEOUT_S = 30.0
+PACK_LIMIT = 1 << 20
+"""The default of pack_limit_bytes."""
 SETTINGS: dict[str, Any] = {
     "heartbeat_interval_s": 0.5,
     "stale_after_s": 5,
@@ -98,8 +100,10 @@ class Node:
         return self._process.wait(START_TIMEOUT_S)
 
     def stop(self) -> None:
-        """SIGSTOP: it hangs, its connections stay open."""
+        """SIGSTOP: it hangs, its connections stay open. Returns once it does."""
         self._process.signal(signal.SIGSTOP)
+        while self.running and not _is_stopped(self.pid):
+            time.sleep(0.001)
 
     def cont(self) -> None:
         """SIGCONT: it goes on as if nothing had been."""
@@ -110,6 +114,12 @@ class Node:
         stop_all([self._process])
         self.start()
         self.wait_ready()
+
+
+def _is_stopped(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        # The name before the state is in parentheses and may hold anything.
+        return file.read().rpartition(")")[2].split()[0] == "T"
 
 
 class Datanode(Node):
@@ -153,6 +163,10 @@ class Cluster:
         self.dir = directory
         self.replication = replication or min(3, datanodes)
         self._settings = {**SETTINGS, **settings, "replication": self.replication}
+        if "chunk_size_bytes" in settings:
+            # A test that asks for small chunks wants them for small files too; a pack is never larger than a chunk.
+            limit = min(PACK_LIMIT, settings["chunk_size_bytes"])
+            self._settings = {"pack_limit_bytes": limit, **self._settings}
         self._clients: list[Client] = []
         self.namenode = Node(
             "namenode",

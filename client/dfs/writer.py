@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 STREAM_CHUNKS_MAX = 2
-"""Chunks of a stream under way: each is held in memory until it is stored."""
+STREAM_BYTES_MAX = 128 << 20
+"""Chunks of a stream under way, and their bytes: each is held in memory until it is stored, and one more is filled."""
+
+
+def stream_parallel(chunk_size: int) -> int:
+    """How many chunks of a stream may be under way: at least one."""
+    return max(1, min(STREAM_CHUNKS_MAX, STREAM_BYTES_MAX // chunk_size))
 
 
 class ChunkLine:

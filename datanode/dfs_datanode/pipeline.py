@@ -207,9 +207,7 @@ def _receive(pace: Pace, source: Source, view: memoryview) -> int:
     try:
         count = pace.read(source, view)
     except TimeoutError:
-        raise InvalidRequest(
-            "the body paused or trickled; send the chunk again under a new grant"
-        ) from None
+        raise InvalidRequest("the body paused or trickled; send the chunk again under a new grant") from None
     except OSError as error:
         raise InvalidRequest(f"the body ended early ({error}); send the chunk again under a new grant") from None
     if count == 0:

@@ -44,6 +44,8 @@ class DatanodeSettings:
     report_pause_s: float = setting(
         0.05, "Seconds of rest after each 1000 trailers read for a report, for other readers."
     )
-    drain_s: float = setting(5.0, "Seconds that running streams get to end after SIGTERM.")
+    drain_s: float = setting(
+        1.0, "Seconds that streams get to clean up, after SIGTERM and the 5 in which the server lets requests end."
+    )
     exit_with_parent: bool = setting(False, "End when the process that started this one ends.")
     log_level: str = setting("info", "How much is logged to stderr: debug, info, warning or error.")

@@ -78,7 +78,7 @@ class Namenode:
             now_s=clock.monotonic_s(),
         )
         collect = Collect(store, leader, liveness, outbox, safety, counts, clock=clock, budget=budget)
-        self._parts = Parts(
+        self.parts = Parts(
             facts=Facts(founded.cluster, founded.epoch, version("dfs"), settings, clock.monotonic_s()),
             store=store,
             clock=clock,
@@ -92,11 +92,13 @@ class Namenode:
             sweep=sweep,
             collect=collect,
         )
-        self._monitors = Monitors(self._duties(leader, safety), clock=clock, ended=ended)
+        self.duties = self._duties(leader, safety)
+        self._monitors = Monitors(self.duties, clock=clock, ended=ended)
+        self.handlers = all_handlers(self.parts)
         self.app = self._compose()
 
     def _duties(self, leader: Leader, safety: Safety) -> list[Duty]:
-        parts, settings = self._parts, self._parts.facts.settings
+        parts, settings = self.parts, self.parts.facts.settings
         watch = Watch(parts.store, leader, parts.liveness, parts.reports)
         repair = Repair(
             parts.store,
@@ -127,8 +129,7 @@ class Namenode:
         ]
 
     def _compose(self) -> ASGIApp:
-        parts, settings = self._parts, self._parts.facts.settings
-        handlers = all_handlers(parts)
+        parts, settings = self.parts, self.parts.facts.settings
         vitals = Vitals(
             cluster=parts.liveness.view,
             monitors=self._monitors,
@@ -142,7 +143,7 @@ class Namenode:
         )
         collector = NamenodeCollector(vitals)
         files = doors.Doors(
-            handlers=handlers,
+            handlers=self.handlers,
             live=lambda: [Target(node.id, node.client_url) for node in parts.liveness.view().live()],
             ticket_key=parts.keys.of,
             now_ms=parts.clock.wall_ms,
@@ -150,7 +151,7 @@ class Namenode:
         pages = Starlette(
             routes=[*health_routes(vitals, collector), *doors.routes(files)], lifespan=self._while_serving
         )
-        return protocol_app(handlers, otherwise=pages, observe=collector.observe)
+        return protocol_app(self.handlers, otherwise=pages, observe=collector.observe)
 
     @asynccontextmanager
     async def _while_serving(self, _: Starlette) -> AsyncIterator[None]:

@@ -110,9 +110,7 @@ def _in_service(cluster: ClusterView, datanode: str, volume: str) -> bool:
     return known is not None and cluster.in_service(datanode, known.incarnation, volume)
 
 
-def require_replicas(
-    chunk: bytes, replicas: Iterable[tuple[str, str]], cluster: ClusterView, *, needed: int
-) -> None:
+def require_replicas(chunk: bytes, replicas: Iterable[tuple[str, str]], cluster: ClusterView, *, needed: int) -> None:
     """Raise ReceiptRefused unless so many replicas of a staged chunk are in service at its publication.
 
     replicas   datanode and volume of those that are known to be good

@@ -2,9 +2,9 @@
 
 The strategy. A replica counts if it is good and on a datanode that is not dead. A chunk with too few is pulled by a
 datanode that has none, the chunks with one replica left first. A replica that is known to be bad is deleted only when
-enough good ones are there; where no other datanode could take the replacement, it is pulled over the bad one. A chunk
-without any good replica waits: it may come back with its datanode, and nothing is ever forgotten because it is missing.
-Surplus replicas hurt nobody and are left alone.
+enough good ones are there; where no other datanode could take the replacement, it goes first, into its datanode's local
+trash, and a good one must be there. A chunk without any good replica waits: it may come back with its datanode, and
+nothing is ever forgotten because it is missing. Surplus replicas hurt nobody and are left alone.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -180,13 +180,10 @@ def _pulls(
             break
         target = _target(need, cluster, streams, exclude={*taken, *avoid}, racks=racks, rng=rng)
         if target is None:
-            over_bad = {r.datanode for r in need.replicas if not r.good} - {*avoid, *(r.datanode for r in good)}
-            everyone_else = set(cluster.datanodes) - over_bad
-            # Only if no third datanode could ever take it: one that is merely busy is worth waiting for.
-            if cluster.candidates(exclude=taken):
-                break
-            target = _target(need, cluster, streams, exclude=everyone_else, racks=racks, rng=rng)
-        if target is None:
+            # A third datanode that is merely busy is worth waiting for; if there is none, the bad one makes room.
+            in_the_way = [r.datanode for r in need.replicas if not r.good and cluster.state(r.datanode) == "live"]
+            if in_the_way and not pulls and not cluster.candidates(exclude=taken):
+                pulls.append(DropReplica(need.chunk, in_the_way[0]))
             break
         first = able[0]
         ordered = (first, *(name for name in sources if name != first))

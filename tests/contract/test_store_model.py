@@ -98,23 +98,23 @@ class Model:
 
     def rename(self, source: Path, goal: Path, *, overwrite: bool, parents: bool) -> None:
         self._require(source)
-        if len(target) > len(source) and target[: len(source)] == source and self.is_directory(source):
+        if len(goal) > len(source) and goal[: len(source)] == source and self.is_directory(source):
             raise Conflict("")
-        self._walk(target, make=parents)
-        if source == target:
+        self._walk(goal, make=parents)
+        if source == goal:
             return
-        if target in self.tree:
-            if source[: len(target)] == target:
+        if goal in self.tree:
+            if source[: len(goal)] == goal:
                 raise DirectoryNotEmpty("")
             if not overwrite:
                 raise FileExists("")
-            if self.is_directory(source) != self.is_directory(target):
+            if self.is_directory(source) != self.is_directory(goal):
                 raise NotADirectory("") if self.is_directory(source) else IsADirectory("")
-            if self.below(target):
+            if self.below(goal):
                 raise DirectoryNotEmpty("")
         moved = {path: self.tree.pop(path) for path in (source, *self.below(source))}
         for path, data in moved.items():
-            self.tree[target + path[len(source) :]] = data
+            self.tree[goal + path[len(source) :]] = data
 
     def copy_file(self, source: Path, target: Path, *, overwrite: bool) -> None:
         self._require(source)

@@ -191,7 +191,7 @@ def test_opening_what_is_no_file_is_refused(bench: Bench) -> None:
         with pytest.raises(error) as refused:
             bench.open(path)
         assert str(refused.value)
-    with pytest.raises(FileNotFound, match="^/no: no such file or directory$"):
+    with pytest.raises(FileNotFound, match=r"^/no: no such file or directory$"):
         bench.stat("/no")
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import apsw
 import pytest
@@ -354,18 +354,23 @@ def test_a_database_that_fills_up_in_the_middle_of_a_group_loses_nothing_acknowl
 class FaultyFile(apsw.VFSFile):
     """A file whose writes to the log, or syncs of it, can be made to fail."""
 
-    faults: dict[str, type[apsw.Error]] = {}
+    faults: ClassVar[dict[str, type[apsw.Error]]] = {}
 
     def __init__(self, filename: Any, flags: Any) -> None:
         super().__init__("", filename, flags)
         name = filename.filename() if isinstance(filename, apsw.URIFilename) else filename
         self._is_log = name.endswith("-wal")
 
-    def xWrite(self, data: bytes, offset: int) -> None:
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         self._fail("write")
         super().xWrite(data, offset)
 
-    def xSync(self, flags: int) -> None:
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        if "read" in self.faults and offset > 0:
+            raise self.faults["read"]("injected")
+        return super().xRead(amount, offset)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
         self._fail("sync")
         super().xSync(flags)
 
@@ -378,7 +383,7 @@ class FaultyDisk(apsw.VFS):
     def __init__(self) -> None:
         super().__init__("faulty", "")
 
-    def xOpen(self, name: Any, flags: Any) -> apsw.VFSFile:
+    def xOpen(self, name: Any, flags: Any) -> apsw.VFSFile:  # noqa: N802
         return FaultyFile(name, flags)
 
 
@@ -425,6 +430,21 @@ def test_an_io_error_in_a_commit_ends_the_process(
     assert len(reasons) == 1
     with pytest.raises(Unavailable):
         store.write_blocking(keep("after"))
+    faults.clear()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_page_that_can_not_be_read_ends_the_process(
+    open_store: OpenStore, faults: dict[str, type[apsw.Error]]
+) -> None:
+    # F71
+    reasons: list[str] = []
+    store = open_store(vfs="faulty", fatal=reasons.append)
+    store.write_blocking(keep("a", "x" * 100_000))
+    faults["read"] = apsw.IOError
+    with pytest.raises(Unavailable):
+        fact(store, "a")
+    assert len(reasons) == 1
     faults.clear()
 
 

@@ -39,9 +39,14 @@ class Cluster:
         self.stack = ExitStack()
         self.stack.callback(self.transport.close)
         self.namenode = self.stack.enter_context(FakeNamenode())
-        self.nodes = [self.start(number) for number in range(count)]
-        for node in self.nodes:
-            node.wait_ready()
+        self.nodes: list[DatanodeProcess] = []
+        try:
+            self.nodes += [self.start(number) for number in range(count)]
+            for node in self.nodes:
+                node.wait_ready()
+        except BaseException:
+            self.stack.close()
+            raise
 
     def start(self, number: int, **settings: object) -> DatanodeProcess:
         node = DatanodeProcess(self.root / f"dn{number}", self.namenode.url, f"dn{number}", **settings)

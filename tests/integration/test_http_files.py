@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import psutil
 import pytest
 import requests
 
@@ -731,6 +732,42 @@ def test_the_gateway_reaches_other_datanodes_where_clients_can_not() -> None:
             # Its address comes with the next heartbeat.
             assert time.monotonic() < deadline, got.text
         assert got.content == data
+
+
+def test_many_uploads_at_once_stay_within_the_memory_that_they_share() -> None:
+    data = pattern(48 * MIB, 11)
+    with cluster(datanodes=2) as own:
+        node = own.datanodes[0]
+        statuses: list[int] = []
+
+        def put(number: int) -> None:
+            url = f"{node.url}/files/together/{number}"
+            statuses.append(requests.put(url, data=data, timeout=120).status_code)
+
+        threads = [threading.Thread(target=put, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        peak = 0
+        while any(thread.is_alive() for thread in threads):
+            peak = max(peak, psutil.Process(node.pid).memory_info().rss)
+            time.sleep(0.02)
+        assert statuses == [201] * 8
+        assert peak < 220 * MIB
+        assert requests.get(f"{own.datanodes[1].url}/files/together/7", timeout=60).content == data
+
+
+def test_files_belong_to_the_principal_who_asked(shared: Cluster, door: str) -> None:
+    url = f"{door}/whose"
+    assert requests.put(url, data=b"x", headers={"dfs-principal": "ann"}, timeout=30).status_code in (200, 201)
+    assert shared.connect().stat("/whose").owner == "ann"
+    requests.delete(url, timeout=30)
+
+
+def test_the_ticket_carries_the_principal_to_the_datanode(shared: Cluster) -> None:
+    url = f"{shared.namenode.url}/files/carried"
+    redirect = requests.put(url, data=b"x", headers={"dfs-principal": "bob"}, allow_redirects=False, timeout=30)
+    assert requests.put(redirect.headers["location"], data=b"x", timeout=30).status_code == 201
+    assert shared.connect().stat("/carried").owner == "bob"
 
 
 def test_without_datanodes_a_transfer_is_told_to_come_back() -> None:

@@ -94,7 +94,7 @@ def test_the_worst_comes_first() -> None:
     first, second, third, fourth = health(sick)
     assert first.startswith("Unreadable now: 2 chunks ")
     assert second == ("Degraded: 3 chunks with fewer replicas than wanted; repair needs 3 live datanodes, there are 2")
-    assert third.startswith("New files get 2 replicas instead of 3")
+    assert third.startswith("Degraded: new files get 2 replicas instead of 3")
     assert fourth == "The datanode dn3 (http://h:3) is dead, silent for 1 min 30 s: its replicas count as lost"
     assert not is_healthy(sick)
 

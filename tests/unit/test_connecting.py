@@ -38,7 +38,7 @@ def test_a_namenode_is_named_in_several_ways(text: str, url: str) -> None:
     "text", ["ftp://nn", "http://", "http://nn:x", "http://nn/path", "http://nn?x=1", "http://u@nn"]
 )
 def test_what_is_no_namenode_is_refused(text: str) -> None:
-    with pytest.raises(e.InvalidRequest, match=r"http://host:9870|has none"):  # noqa: RUF043
+    with pytest.raises(e.InvalidRequest, match=r"http://host:9870|has none"):
         parse_url(text)
 
 
@@ -140,7 +140,7 @@ def test_the_threads_work_again_in_a_forked_child() -> None:
     code = (
         "import os\nfrom dfs.workers import Workers\nw = Workers(2)\nassert w.submit(str, 1).result() == '1'\n"
         "pid = os.fork()\nif pid == 0:\n"
-        "    ok = w.submit(str, 2).result(timeout=10) == '2'\n    os._exit(0 if ok else 1)\n"  # noqa: E501
+        "    ok = w.submit(str, 2).result(timeout=10) == '2'\n    os._exit(0 if ok else 1)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\nw.close()\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -31,8 +32,9 @@ from dfs.protocol.messages import (
 )
 from dfs_datanode.gateway import FilesRoute, Gateway
 from dfs_datanode.gateway.addresses import inside
-from dfs_datanode.gateway.budget import Budget
-from dfs_datanode.gateway.download import PIECE_BYTES, answer_for, cut
+from dfs_datanode.gateway.budget import PIECE_BYTES_MAX as PIECE_BYTES
+from dfs_datanode.gateway.budget import PIECE_BYTES_MIN, PIECES_HELD, Budget, Downloads
+from dfs_datanode.gateway.download import answer_for, cut
 from dfs_datanode.gateway.listing import HtmlListing, JsonListing
 from dfs_datanode.gateway.ranges import ByteRange
 from dfs_datanode.gateway.representation import content_type, disposition, runs_in_a_browser, stored_type
@@ -172,7 +174,7 @@ def test_only_a_type_that_describes_the_file_is_remembered(header: str | None, k
 
 
 def test_ranges_are_read_in_pieces_that_end_at_multiples_of_the_piece() -> None:
-    pieces = list(cut((b"head", ByteRange(5, 25), ByteRange(30, 31)), 10))
+    pieces = list(cut((b"head", ByteRange(5, 25), ByteRange(30, 31)), lambda: 10))
     assert pieces == [b"head", ByteRange(5, 10), ByteRange(10, 20), ByteRange(20, 25), ByteRange(30, 31)]
 
 
@@ -246,6 +248,20 @@ def test_who_waits_too_long_is_refused_and_who_leaves_takes_nothing() -> None:
         assert budget.free == 10
 
     asyncio.run(play())
+
+
+def test_downloads_get_smaller_pieces_the_more_there_are_and_their_number_is_limited() -> None:
+    total = 64 << 20
+    downloads = Downloads(total, most=500)
+    with ExitStack() as running:
+        for number in range(1, 501):
+            running.enter_context(downloads.one())
+            size = downloads.piece_bytes()
+            assert PIECE_BYTES_MIN <= size <= PIECE_BYTES
+            assert size == PIECE_BYTES_MIN or size * PIECES_HELD * number <= total
+        with pytest.raises(Unavailable), downloads.one():
+            pass
+    assert downloads.piece_bytes() == PIECE_BYTES
 
 
 # --- transfers ----------------------------------------------------------------------------------------------------

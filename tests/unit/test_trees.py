@@ -149,11 +149,11 @@ def test_a_lost_file_is_named_and_the_others_are_fetched(cluster: FakeCluster, t
         with fs.transaction() as t:
             t.mkdir("/t")
             for number in range(5):
-                t.write_bytes(f"/t/f{number}", b"%d" % number * 20_000)
+                t.write_bytes(f"/t/f{number}", b"%d" % number * 40_000)
         chunk = cluster.tree["/t/f0"].extents[0].chunk  # type: ignore[union-attr]
         for datanode in ("dn1", "dn2", "dn3"):
             # The middle of f2, in a block that has bytes of no other file.
-            cluster.flip(datanode, chunk, 50_000)
+            cluster.flip(datanode, chunk, 90_000)
         report = fs.get_tree("/t", tmp_path / "out")
         assert [failure.path for failure in report.failures] == ["/t/f2"]
         assert sorted(os.listdir(tmp_path / "out")) == ["f0", "f1", "f3", "f4"]

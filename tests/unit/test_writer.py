@@ -245,6 +245,10 @@ def test_text_is_written_and_read_as_utf_8_with_its_lines(cluster: FakeCluster) 
             assert list(file) == ["grün\n", "rot\n", "blau\n"]
         with pytest.raises(e.FileExists):
             fs.open("/t", "x")
+        with pytest.raises(ValueError, match="mode"):
+            fs.open("/t", "rw")
+        with pytest.raises(TypeError, match="parent"):
+            fs.open("/new", "wb", parent=True)
 
 
 def test_many_small_appends_make_one_extent_and_big_ones_make_more(cluster: FakeCluster) -> None:

@@ -37,8 +37,8 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as leaving:
         return _flushed(leaving.exit_code)
     except BrokenPipeError:
-        # The reader of our output has seen enough. Python would complain at exit when it flushes: give it /dev/null.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # The reader of our output has seen enough.
+        _abandon_stdout()
         return 0
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("DFS_DEBUG", "") not in ("", "0"):
@@ -55,6 +55,12 @@ def run(arguments: list[str]) -> int:
 def _flushed(exit_code: int) -> int:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError:
+        # It has been told already, or it is a closed pipe.
+        _abandon_stdout()
     return exit_code
+
+
+def _abandon_stdout() -> None:
+    # Python flushes once more when it exits, and would complain: what is left goes to /dev/null.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -135,10 +135,11 @@ def ls_command(
         with failures.item(counts=False):
             matches = session.expand(path)
         for match in matches:
-            with failures.item():
+            with failures.item(counts=False):
                 entry = session.fs.stat(match)
                 (directories if entry.is_directory and not themselves else files).append(entry)
     look.show(files, whole_path=True)
+    failures.succeeded(len(files))
     headed = len(directories) + len(files) > 1 or recursive
     for number, entry in enumerate(directories):
         with failures.item():

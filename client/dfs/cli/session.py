@@ -139,7 +139,11 @@ class Failures:
                 raise
             self.add(sentence, exit_code)
         else:
-            self._succeeded += counts
+            self.succeeded(counts)
+
+    def succeeded(self, count: int) -> None:
+        """So many items went well."""
+        self._succeeded += count
 
     def add(self, sentence: str, exit_code: int) -> None:
         """Something failed: say it now."""

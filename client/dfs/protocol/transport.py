@@ -75,7 +75,11 @@ class _Pool:
     def take(self, base_url: str) -> Connection | None:
         """A connection that is still fresh and silent, or None."""
         if self._pid != os.getpid():
-            # After a fork the sockets, and perhaps the lock, belong to the parent's threads.
+            # After a fork the connections, and perhaps the lock, belong to the parent's threads. Closing our copies
+            # of the descriptors says nothing on the wire.
+            for inherited in list(self._idle.values()):
+                for _, connection in inherited:
+                    connection.close()
             self.__init__()  # type: ignore[misc]
         while True:
             with self._gate:

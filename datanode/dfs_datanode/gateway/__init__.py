@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from dfs.protocol.clock import Clock
 from dfs_datanode.gateway.addresses import PeerUrl
+from dfs_datanode.gateway.budget import give_big_buffers_back
 from dfs_datanode.gateway.door import FilesRoute, Gateway
 from dfs_datanode.gateway.files import FilesOf
 
@@ -37,5 +38,6 @@ def make_gateway(
     ticket_key  its key; raises Unavailable while it has not registered
     now_ms      the namenode's time as it follows it
     """
+    give_big_buffers_back()
     files_of = FilesOf(namenodes, datanode=datanode, peer_url=peer_url, clock=clock, rng=rng)
     return Gateway(files_of, ticket_key=ticket_key, now_ms=now_ms)

@@ -34,7 +34,7 @@ from dfs.protocol.http_files import (
 )
 from dfs.protocol.messages import Entry
 from dfs.protocol.server import content_length
-from dfs_datanode.gateway.budget import Budget
+from dfs_datanode.gateway.budget import Budget, Downloads
 from dfs_datanode.gateway.download import answer_for, new_boundary, send_answer, send_listing
 from dfs_datanode.gateway.files import UPLOAD_BYTES_MAX, Files
 from dfs_datanode.gateway.listing import choose_form
@@ -45,15 +45,18 @@ logger = logging.getLogger("dfs.gateway")
 
 THREADS = 16
 """Of the gateway: each reads a piece, or writes one, at a time. More requests than that take turns."""
-UPLOADS_AT_ONCE = 3
+UPLOADS_AT_ONCE = 2
 """Big uploads whose chunks are in memory at once. Others wait with their bodies unread; small files hardly count."""
+DOWNLOADS_MAX = 512
+DOWNLOAD_BYTES = 64 << 20
+"""Of all downloads together, about: with many of them the pieces become small."""
 UPLOADS_WAITING_MAX = 200
 UPLOAD_PATIENCE_S = 30.0
 _METHODS = b"GET, HEAD, PUT, DELETE"
 
 
 class Gateway:
-    """What all requests share: the clients, the threads, the memory for uploads.
+    """What all requests share: the clients, the threads, the memory for transfers.
 
     files_of    the cluster for one principal
     ticket_key  this datanode's key; raises Unavailable while it has not registered
@@ -66,6 +69,7 @@ class Gateway:
         self.files_of = files_of
         self._ticket_key = ticket_key
         self._now_ms = now_ms
+        self.downloads = Downloads(DOWNLOAD_BYTES, most=DOWNLOADS_MAX)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dfs-gateway")
         self.budget = Budget(
             UPLOADS_AT_ONCE * UPLOAD_BYTES_MAX, waiting_max=UPLOADS_WAITING_MAX, patience_s=UPLOAD_PATIENCE_S
@@ -160,7 +164,7 @@ class FilesRoute(BaseRoute):
             await send_listing(files, path, form, receive, send, method=method, in_thread=gateway.in_thread)
             return
         answer = answer_for(method, headers, entry, now_s=int(time.time()), boundary=new_boundary())
-        await send_answer(answer, file, receive, send, in_thread=gateway.in_thread)
+        await send_answer(answer, file, receive, send, in_thread=gateway.in_thread, downloads=gateway.downloads)
 
     async def _put(self, scope: Scope, path: str, headers: dict[str, str], receive: "_Body", send: "_Started") -> None:
         gateway = self._gateway

@@ -20,15 +20,13 @@ from dfs.protocol.http_conditions import Verdict, evaluate, if_range_holds
 from dfs.protocol.http_files import send_text, validators
 from dfs.protocol.messages import Entry
 from dfs.protocol.server import Receive, Send
+from dfs_datanode.gateway.budget import Downloads
 from dfs_datanode.gateway.files import Files, OpenFile
 from dfs_datanode.gateway.listing import Form
 from dfs_datanode.gateway.ranges import ByteRange, Several, Single, Unsatisfiable, Whole, multipart, plan
 from dfs_datanode.gateway.representation import Header, content_type, describe, encode, protect
 
 logger = logging.getLogger("dfs.gateway")
-
-PIECE_BYTES = 1 << 20
-"""Read, checked and sent at a time."""
 
 T = TypeVar("T")
 InThread = Callable[..., Awaitable[T]]
@@ -88,14 +86,15 @@ def new_boundary() -> str:
     return secrets.token_urlsafe(18)
 
 
-def cut(pieces: Sequence[bytes | ByteRange], size: int = PIECE_BYTES) -> Iterator[bytes | ByteRange]:
-    """The same body with ranges of at most `size` bytes."""
+def cut(pieces: Sequence[bytes | ByteRange], size_now: Callable[[], int]) -> Iterator[bytes | ByteRange]:
+    """The same body with ranges of at most `size_now()` bytes."""
     for piece in pieces:
         if isinstance(piece, bytes):
             yield piece
             continue
         start = piece.start
         while start < piece.end:
+            size = size_now()
             # At multiples of `size`: cuts between blocks, so that none is read twice.
             end = min((start // size + 1) * size, piece.end)
             yield ByteRange(start, end)
@@ -103,7 +102,13 @@ def cut(pieces: Sequence[bytes | ByteRange], size: int = PIECE_BYTES) -> Iterato
 
 
 async def send_answer(
-    answer: Answer, file: OpenFile | None, receive: Receive, send: Send, *, in_thread: InThread[Buffer]
+    answer: Answer,
+    file: OpenFile | None,
+    receive: Receive,
+    send: Send,
+    *,
+    in_thread: InThread[Buffer],
+    downloads: Downloads,
 ) -> None:
     """Send it. Raises DfsError only before anything was sent.
 
@@ -111,7 +116,23 @@ async def send_answer(
     """
     if answer.text:
         await send_text(send, answer.status, answer.text, answer.headers)
-        return
+    elif not answer.body:
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        with downloads.one():
+            await _send_body(answer, file, receive, send, in_thread=in_thread, piece_bytes=downloads.piece_bytes)
+
+
+async def _send_body(
+    answer: Answer,
+    file: OpenFile | None,
+    receive: Receive,
+    send: Send,
+    *,
+    in_thread: InThread[Buffer],
+    piece_bytes: Callable[[], int],
+) -> None:
 
     async def load(piece: bytes | ByteRange) -> Buffer:
         if isinstance(piece, bytes):
@@ -119,14 +140,10 @@ async def send_answer(
         assert file is not None, "a body with ranges has a file"
         return await in_thread(file.read, piece.start, piece.end)
 
-    steps = cut(answer.body)
-    first = next(steps, None)
+    steps = cut(answer.body, piece_bytes)
     # Loaded before the status is sent: bytes that can't be had are an error then, not a broken connection.
-    loaded = await load(first) if first is not None else None
+    loaded: Buffer | None = await load(next(steps))
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    if loaded is None:
-        await send({"type": "http.response.body", "body": b""})
-        return
     gone = asyncio.create_task(wait_gone(receive))
     ahead: asyncio.Task[Buffer] | None = None
     try:

@@ -6,16 +6,17 @@ to come back.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
 from dfs.protocol.capability import check_capability
 from dfs.protocol.chunk_format import wire_size
 from dfs.protocol.errors import InvalidRequest, NotPermitted, NotSent, Unavailable
-from dfs.protocol.guard import take_body
-from dfs.protocol.messages import CHUNK_SIZE_MAX
+from dfs.protocol.guard import BodySource, take_body
+from dfs.protocol.messages import CHUNK_SIZE_MAX, StoredChunk
 from dfs.protocol.operations import HEADER_CAPABILITY, HEADER_HOP, HEADER_LENGTH
 from dfs.protocol.server import Receive, Scope, Send, content_length, header, send_answer
 from dfs.protocol.transport import Transport
@@ -42,6 +43,7 @@ class PutChunk:
     ) -> None:
         self.active = 0
         self.bytes_stored = 0
+        self._lock = threading.Lock()
         self._store = store
         self._membership = membership
         self._transport = transport
@@ -56,25 +58,31 @@ class PutChunk:
         order = read_order(scope, chunk, token, standing, self._membership.clock.wall_ms())
         if self.active >= self._max_streams:
             raise Unavailable("this datanode receives as many chunks as it can; try again, or another one")
-        self.active += 1
-        try:
-            async with take_body(scope, receive, length=wire_size(order.length), idle_s=self._idle_s) as source:
-                stored = await asyncio.get_running_loop().run_in_executor(
-                    self._threads,
-                    lambda: store_stream(
-                        source,
-                        order,
-                        store=self._store,
-                        standing=standing,
-                        connect=self._connect(order, token),
-                        suspect=self._suspect,
-                        now_ms=self._membership.clock.wall_ms(),
-                    ),
-                )
-        finally:
-            self.active -= 1
+        async with take_body(scope, receive, length=wire_size(order.length), idle_s=self._idle_s) as source:
+            stored = await asyncio.wrap_future(self._start(source, order, standing, token))
         self.bytes_stored += order.length
         await send_answer(send, 201, msgspec.json.encode(stored))
+
+    def _start(self, source: BodySource, order: Order, standing: Standing, token: str) -> "Future[StoredChunk]":
+        """Let a thread store the chunk. It counts as active until the thread has ended, whoever waits for it or not."""
+        with self._lock:
+            self.active += 1
+        future = self._threads.submit(
+            store_stream,
+            source,
+            order,
+            store=self._store,
+            standing=standing,
+            connect=self._connect(order, token),
+            suspect=self._suspect,
+            now_ms=self._membership.clock.wall_ms(),
+        )
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, _: "Future[StoredChunk]") -> None:
+        with self._lock:
+            self.active -= 1
 
     def _connect(self, order: Order, token: str) -> Connect:
         def connect(datanode: str, hop: int) -> Outgoing:

@@ -1,0 +1,442 @@
+"""The namenode's duties on a real store, with datanodes that are only messages (F7, F40, F41, F46, F47, F48, F62, F63).
+
+No server and no process: handlers and duties are called, and time goes on when it is told to.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfs.protocol import messages as m
+from dfs.protocol import operations as table
+from dfs.protocol.capability import check_capability, register_proof, sign_receipt
+from dfs.protocol.errors import Conflict, NoSpace, NotEnoughDatanodes, ReceiptRefused, StaleIncarnation
+from dfs.protocol.ids import new_id
+from dfs.protocol.server import Caller
+from dfs_namenode.app import Namenode
+from dfs_namenode.founding import found
+from dfs_namenode.settings import NamenodeSettings
+from dfs_namenode.steady_clock import SteadyClock
+from dfs_namenode.store import meta
+from dfs_namenode.store.sqlite import SqliteStore
+from fixtures.namenode_store import FakeClock
+
+ANYBODY = Caller("anybody")
+DIGEST = "d" * 32
+LENGTH = 1000
+DAY_S = 86_400
+
+
+class Paper:
+    """A datanode on paper: what it would have on its disk."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.boot = new_id(1)
+        self.volume = new_id(2)
+        self.disk: set[str] = set()
+        self.registered: m.Registered | None = None
+        self.seq_seen = 0
+        self.answers: dict[str, list[Any]] = {}
+
+    def volumes(self) -> list[m.VolumeState]:
+        return [m.VolumeState(id=self.volume, state="in_service", capacity_bytes=1 << 40, free_bytes=1 << 39)]
+
+
+class Bench:
+    """A namenode without its server."""
+
+    def __init__(self, directory: str, **settings: Any) -> None:
+        self.machine = FakeClock()
+        self.directory = directory
+        self.settings = NamenodeSettings(dir=directory, dead_after_s=30, settle_s=0, **settings)
+        self.loop = asyncio.Runner()
+        self.ended: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        clock = SteadyClock(self.machine)
+        self.store = SqliteStore.open(self.directory, clock=clock)
+        founded = found(self.store, self.directory, clock)
+        self.keys = founded.keys
+        self.node = Namenode(self.settings, self.store, founded, clock, ended=self.ended.append)
+        self.handlers = self.node.handlers
+        self.cluster = founded.cluster
+
+    def restart(self) -> None:
+        self.store.close()
+        self.start()
+
+    def close(self) -> None:
+        self.store.close()
+        self.loop.close()
+
+    def call(self, operation: Any, request: Any, caller: Caller = ANYBODY) -> Any:
+        async def run() -> Any:
+            answer = self.handlers[operation](request, caller)
+            return await answer if asyncio.iscoroutine(answer) else answer
+
+        return self.loop.run(run())
+
+    def turn(self, *names: str) -> None:
+        for name in names:
+            duty = next(duty for duty in self.node.duties if duty.name == name)
+
+            async def run(duty: Any = duty) -> None:
+                await duty.turn()
+
+            self.loop.run(run())
+
+    def status(self) -> m.Status:
+        self.machine.advance(1.5)
+        found: m.Status = self.call(table.STATUS, m.Empty())
+        return found
+
+    # --- datanodes ----------------------------------------------------------------------------------------------
+
+    def register(self, paper: Paper, **more: Any) -> m.Registered:
+        registered: m.Registered = self.call(
+            table.REGISTER,
+            m.Register(
+                datanode=paper.name,
+                boot=paper.boot,
+                cluster=more.pop("cluster", None),
+                seq_seen=paper.seq_seen,
+                peer_url=more.pop("peer_url", f"http://{paper.name}:1"),
+                client_url=f"http://{paper.name}:2",
+                version="1",
+                volumes=paper.volumes(),
+                **more,
+            ),
+        )
+        paper.registered = registered
+        return registered
+
+    def beat(self, paper: Paper, **more: Any) -> m.HeartbeatAnswer:
+        assert paper.registered is not None
+        answer: m.HeartbeatAnswer = self.call(
+            table.HEARTBEAT,
+            m.Heartbeat(
+                datanode=paper.name,
+                incarnation=paper.registered.incarnation,
+                boot=paper.boot,
+                lineage=paper.registered.lineage,
+                seq_seen=paper.seq_seen,
+                volumes=more.pop("volumes", paper.volumes()),
+                **more,
+            ),
+        )
+        paper.seq_seen = max(paper.seq_seen, answer.seq)
+        return answer
+
+    def obey(self, paper: Paper) -> list[str]:
+        """One heartbeat, its commands done, and a second one that tells of it; the kinds of command."""
+        answer = self.beat(paper)
+        stored, deleted, kinds = [], [], []
+        for command in answer.commands:
+            kinds.append(type(command).__name__)
+            if isinstance(command, m.Replicate):
+                paper.disk.add(command.chunk)
+                stored.append(
+                    m.StoredReplica(
+                        chunk=command.chunk, length=command.length, digest=command.digest, volume=paper.volume
+                    )
+                )
+            elif isinstance(command, m.DeleteReplicas):
+                paper.disk -= set(command.chunks)
+                deleted += command.chunks
+            elif isinstance(command, m.SendReport):
+                self.report(paper)
+        self.beat(paper, stored=stored, deleted=deleted)
+        return kinds
+
+    def report(self, paper: Paper, *, as_of: int | None = None, volumes: list[str] | None = None) -> None:
+        assert paper.registered is not None
+        self.call(
+            table.REPORT,
+            m.ChunkReport(
+                datanode=paper.name,
+                incarnation=paper.registered.incarnation,
+                as_of=paper.seq_seen if as_of is None else as_of,
+                after="",
+                up_to="",
+                volumes=[paper.volume] if volumes is None else volumes,
+                replicas=[m.ReportedReplica(c, LENGTH, DIGEST, paper.volume) for c in sorted(paper.disk)],
+            ),
+        )
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def put(self, path: str, papers: list[Paper], *, chunk: str = "", principal: Caller = ANYBODY) -> str:
+        """Commit a file of one chunk that these datanodes store; returns the chunk."""
+        if not chunk:
+            grants = self.call(table.ALLOCATE, m.Allocate(count=1, length=LENGTH, replication=3))
+            chunk = grants.grants[0].chunk
+        receipts = []
+        for paper in papers:
+            assert paper.registered is not None
+            paper.disk.add(chunk)
+            receipts.append(
+                sign_receipt(
+                    self.keys.of(paper.name),
+                    chunk=chunk,
+                    length=LENGTH,
+                    digest=bytes.fromhex(DIGEST),
+                    datanode=paper.name,
+                    incarnation=paper.registered.incarnation,
+                    volume=paper.volume,
+                    principal=principal.principal,
+                )
+            )
+        put = m.PutFile(path=path, extents=[m.Extent(chunk, 0, LENGTH, DIGEST)])
+        new = m.NewChunk(chunk, LENGTH, DIGEST, receipts)
+        self.call(table.COMMIT, m.Commit(op_id=self.op_id(), actions=[put], chunks=[new]), principal)
+        return chunk
+
+    def op_id(self) -> str:
+        return new_id(self.node.parts.clock.wall_ms())
+
+    def remove(self, path: str) -> None:
+        self.call(table.COMMIT, m.Commit(op_id=self.op_id(), actions=[m.Remove(path=path)]))
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with self.store.read() as snapshot:
+            return snapshot.rows(statement)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(str(tmp_path))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def papers(bench: Bench) -> list[Paper]:
+    made = [Paper(f"dn{number}") for number in range(1, 5)]
+    for paper in made:
+        bench.register(paper)
+        bench.obey(paper)
+    return made
+
+
+def test_a_grant_names_a_chain_whose_datanodes_accept_its_capability(bench: Bench, papers: list[Paper]) -> None:
+    grants = bench.call(table.ALLOCATE, m.Allocate(count=2, length=LENGTH, replication=3, writer="dn4"))
+    assert grants.write_min == 2
+    for grant in grants.grants:
+        assert len({target.datanode for target in grant.chain}) == 3
+        assert grant.chain[0].datanode == "dn4"
+        for target in grant.chain:
+            found = check_capability(
+                grant.capability,
+                bench.keys.of(target.datanode),
+                datanode=target.datanode,
+                operation="w",
+                chunk=grant.chunk,
+                now_ms=bench.machine.now_ms,
+            )
+            assert found.end == LENGTH
+    assert bench.rows("SELECT * FROM chunk") == [], "a grant stores nothing"
+
+
+def test_a_grant_needs_live_datanodes_and_room(bench: Bench, papers: list[Paper]) -> None:  # F1 F32
+    with pytest.raises(NotEnoughDatanodes):
+        bench.call(table.ALLOCATE, m.Allocate(count=1, length=LENGTH, replication=3, exclude=["dn1", "dn2", "dn3"]))
+    for paper in papers:
+        full = [m.VolumeState(id=paper.volume, state="in_service", capacity_bytes=1 << 40, free_bytes=10)]
+        bench.beat(paper, volumes=full)
+    with pytest.raises(NoSpace):
+        bench.call(table.ALLOCATE, m.Allocate(count=1, length=LENGTH, replication=3))
+
+
+def test_a_heartbeat_that_tells_nothing_new_writes_nothing(bench: Bench, papers: list[Paper]) -> None:
+    before = bench.rows("SELECT seq FROM counters")
+    for _ in range(3):
+        assert bench.beat(papers[0]).commands == []
+    assert bench.rows("SELECT seq FROM counters") == before
+
+
+def test_the_chunks_of_a_dead_datanode_come_back_to_three_replicas(bench: Bench, papers: list[Paper]) -> None:  # F54
+    chunks = [bench.put(f"/f{number}", papers[:3]) for number in range(3)]
+    for _ in range(4):
+        bench.machine.advance(10)
+        for paper in papers[1:]:
+            bench.beat(paper)
+    bench.turn("watch", "repair")
+    assert bench.status().under_replicated == 3
+    for _ in range(3):
+        bench.obey(papers[3])
+        bench.turn("repair")
+    assert papers[3].disk == set(chunks)
+    status = bench.status()
+    assert (status.under_replicated, status.missing, status.replicas) == (0, 0, 12)
+    bench.beat(papers[0])
+    bench.turn("watch", "repair")
+    assert bench.status().replicas == 12, "what came back is a surplus that hurts nobody"
+
+
+def test_a_repair_is_held_back_while_most_are_gone(bench: Bench, papers: list[Paper]) -> None:  # F59
+    bench.put("/f", papers[:3])
+    for _ in range(4):
+        bench.machine.advance(10)
+        for paper in papers[2:]:
+            bench.beat(paper)
+    bench.turn("watch", "repair")
+    status = bench.status()
+    assert [mode.split(":")[0] for mode in status.safe_modes] == ["mass outage"]
+    assert status.under_replicated == 1
+    assert bench.beat(papers[3]).commands == []
+
+
+def test_a_removed_file_is_swept_condemned_deleted_and_leaves_a_tombstone(bench: Bench, papers: list[Paper]) -> None:
+    chunk = bench.put("/f", papers[:3])
+    bench.remove("/f")
+    bench.turn("sweep", "collect")
+    assert bench.rows("SELECT state FROM chunk") == [(0,)], "within the grace nothing happens"
+    bench.machine.advance(bench.settings.read_grace_s + 1)
+    for paper in papers:
+        bench.beat(paper)
+    collected = bench.call(table.COLLECT_GARBAGE, m.CollectGarbage())
+    assert (collected.contents_swept, collected.chunks_condemned) == (1, 1)
+    for paper in papers[:3]:
+        assert "DeleteReplicas" in bench.obey(paper)
+    assert bench.rows("SELECT state FROM chunk") == [(2,)]
+    assert not any(chunk in paper.disk for paper in papers)
+    with pytest.raises(ReceiptRefused, match="committed before"):
+        bench.put("/again", papers[:3], chunk=chunk)
+    bench.machine.advance(DAY_S)
+    bench.turn("forget")
+    assert bench.rows("SELECT * FROM chunk") == []
+    for paper in papers:
+        bench.beat(paper)
+    with pytest.raises(ReceiptRefused, match="too long ago"):
+        bench.put("/again", papers[:3], chunk=chunk)
+
+
+def test_a_removed_tree_is_taken_apart_and_its_contents_keep_their_grace(bench: Bench, papers: list[Paper]) -> None:
+    make = m.MakeDirectory(path="/a/b/c", parents=True)
+    bench.call(table.COMMIT, m.Commit(op_id=bench.op_id(), actions=[make]))
+    for path in ("/a/f", "/a/b/f", "/a/b/c/f"):
+        bench.put(path, papers[:3])
+    bench.call(table.COMMIT, m.Commit(op_id=bench.op_id(), actions=[m.Remove(path="/a", recursive=True)]))
+    bench.turn("sweep")
+    assert bench.rows("SELECT count(*) FROM inode") == [(1,)], "only the root is left"
+    assert bench.rows("SELECT count(*) FROM retired") == [(3,)]
+    assert bench.rows("SELECT count(*) FROM detached") == [(0,)]
+    bench.machine.advance(bench.settings.read_grace_s + 1)
+    bench.turn("sweep")
+    assert bench.rows("SELECT count(*) FROM extent") == [(0,)]
+    assert bench.rows("SELECT DISTINCT referenced_bytes FROM chunk") == [(0,)]
+
+
+def test_a_report_adopts_drops_and_judges(bench: Bench, papers: list[Paper]) -> None:  # F5 F46 F47
+    kept, lost = bench.put("/kept", papers[:3]), bench.put("/lost", papers[:3])
+    papers[3].disk.add(kept)
+    bench.beat(papers[3])
+    bench.report(papers[3])
+    papers[0].disk.discard(lost)
+    bench.beat(papers[0])
+    bench.report(papers[0], volumes=[])
+    assert bench.rows("SELECT count(*) FROM replica") == [(7,)], "a volume that was not scanned says nothing"
+    bench.report(papers[0])
+    assert bench.rows("SELECT count(*) FROM replica") == [(6,)]
+    assert bench.rows("SELECT lower(hex(chunk_id)) FROM work") == [(lost,)]
+    bench.turn("repair")
+    takers = [paper.name for paper in papers if "Replicate" in bench.obey(paper)]
+    assert len(takers) == 1
+
+
+def test_an_orphan_is_deleted_only_behind_its_tombstone_and_when_it_is_old(bench: Bench, papers: list[Paper]) -> None:
+    orphan = new_id(bench.machine.now_ms)
+    papers[0].disk.add(orphan)
+    bench.report(papers[0])
+    assert bench.obey(papers[0]) == []
+    bench.machine.advance(DAY_S + 1)
+    bench.report(papers[0])
+    assert bench.rows("SELECT state FROM chunk") == [(2,)]
+    assert bench.obey(papers[0]) == ["DeleteReplicas"]
+    assert orphan not in papers[0].disk
+
+
+def test_a_replica_that_a_reader_complains_about_is_checked_and_replaced_before_it_is_deleted(
+    bench: Bench, papers: list[Paper]
+) -> None:  # F40
+    chunk = bench.put("/f", papers[:3])
+    complaint = m.BadReplica(chunk=chunk, datanode="dn1", why="a block is damaged")
+    bench.call(table.BAD_REPLICA, complaint)
+    bench.call(table.BAD_REPLICA, complaint)
+    (check,) = bench.beat(papers[0]).commands
+    assert isinstance(check, m.CheckReplica)
+    bench.beat(papers[0], checked=[m.CheckedReplica(chunk=chunk, good=True)])
+    assert bench.rows("SELECT count(*) FROM work") == [(0,)], "the reader was wrong"
+    bench.beat(papers[0], checked=[m.CheckedReplica(chunk=chunk, good=False, why="damaged")])
+    bench.turn("repair")
+    assert bench.beat(papers[0]).commands == []
+    assert bench.obey(papers[3]) == ["Replicate"]
+    bench.turn("repair")
+    assert bench.obey(papers[0]) == ["DeleteReplicas"]
+    bench.turn("repair")
+    assert bench.rows("SELECT datanode, state FROM replica ORDER BY datanode") == [(2, 0), (3, 0), (4, 0)]
+    assert bench.rows("SELECT count(*) FROM work") == [(0,)]
+
+
+def test_a_restarted_namenode_knows_its_datanodes_and_fences_old_lives(bench: Bench, papers: list[Paper]) -> None:
+    bench.restart()
+    assert bench.beat(papers[0]).commands == []
+    bench.put("/f", papers[:3])
+    with pytest.raises(StaleIncarnation):
+        bench.call(
+            table.HEARTBEAT,
+            m.Heartbeat(
+                datanode="dn1", incarnation=1, boot=new_id(9), lineage="a" * 32, seq_seen=0, volumes=papers[0].volumes()
+            ),
+        )
+
+
+def test_a_new_life_gets_the_next_incarnation_and_a_repeated_registration_the_same(
+    bench: Bench, papers: list[Paper]
+) -> None:
+    paper = papers[0]
+    assert bench.register(paper).incarnation == 1
+    paper.boot = new_id(7)
+    assert bench.register(paper).incarnation == 2
+    bench.put("/f", papers[:3])
+    other = Paper("dn1")
+    proof = register_proof(bench.keys.of("dn1"), "dn1", other.boot)
+    with pytest.raises(Conflict):  # F48
+        bench.register(other, peer_url="http://elsewhere:1", proof=proof)
+
+
+def test_a_store_that_is_older_than_its_datanodes_deletes_nothing_unknown(bench: Bench, papers: list[Paper]) -> None:
+    # F63: the store was restored from a backup, and a datanode has seen more.
+    lineage = papers[0].registered.lineage if papers[0].registered else ""
+    orphan = new_id(bench.machine.now_ms - 2 * DAY_S * 1000)
+    papers[0].disk.add(orphan)
+    papers[0].seq_seen = 50_000
+    answer = bench.beat(papers[0])
+    assert answer.lineage != lineage
+    assert answer.seq > 50_000
+    bench.report(papers[0])
+    assert bench.beat(papers[0]).commands == []
+    assert bench.rows("SELECT count(*) FROM chunk") == [(0,)]
+    bench.put("/f", papers[:3])
+    bench.restart()
+    assert [mode.split(":")[0] for mode in bench.status().safe_modes] == ["history", "cold start"]
+    for paper in papers:
+        bench.beat(paper)
+    assert [mode.split(":")[0] for mode in bench.status().safe_modes] == ["history"]
+    bench.store.write_blocking(meta.clear_latch)
+    bench.report(papers[0])
+    assert bench.obey(papers[0]) == ["DeleteReplicas"]
+
+
+def test_a_leader_that_was_replaced_writes_nothing_more(bench: Bench, papers: list[Paper]) -> None:
+    bench.store.write_blocking(meta.take_lead)
+    bench.put("/f", papers[:3])
+    bench.remove("/f")
+    bench.machine.advance(bench.settings.read_grace_s + 1)
+    with pytest.raises(Conflict, match="another namenode leads"):
+        bench.turn("sweep")

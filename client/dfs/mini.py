@@ -9,8 +9,10 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -87,6 +89,7 @@ class Mini:
         self._settings = {**chosen, **plan.settings}
         self._namenode_port = _choose(plan.port, recorded.get("namenode", {}).get("url"), NAMENODE_PORT)
         self._datanode_ports = _datanode_ports(plan.datanode_port, ports, count, self._namenode_port)
+        self._free_datanode_ports = "--port 0" if plan.datanode_port is None else "--datanode-port 0"
         self.namenode = self._namenode_process()
         self.datanodes: list[ServerProcess] = []
 
@@ -118,8 +121,10 @@ class Mini:
         """Start everything; return when a put would succeed. Raises Conflict, Unavailable."""
         os.makedirs(os.path.join(self.directory, "logs"), exist_ok=True)
         deadline = time.monotonic() + START_TIMEOUT_S
-        for port in (self._namenode_port, *self._datanode_ports):
-            _check_port(port, patience_s=OLD_PORTS_TIMEOUT_S if self._restart else 0.0)
+        patience_s = OLD_PORTS_TIMEOUT_S if self._restart else 0.0
+        _check_port(self._namenode_port, "--port 0", patience_s=patience_s)
+        for port in self._datanode_ports:
+            _check_port(port, self._free_datanode_ports, patience_s=patience_s)
         self.namenode.start()
         self.namenode.wait_ready(deadline)
         for number, port in enumerate(self._datanode_ports, 1):
@@ -244,8 +249,11 @@ def greeting(mini: Mini) -> list[str]:
 
 
 def _commands_to_try(url: str) -> list[str]:
+    # Who started it as .venv/bin/dfs can paste nothing else either.
+    started_as = sys.argv[0] if os.path.basename(sys.argv[0]) == "dfs" else "dfs"
+    program = "dfs" if shutil.which("dfs") else started_as
     prefix = "" if url == f"http://{HOST}:{NAMENODE_PORT}" else f"--namenode {url} "
-    return [f"dfs {prefix}put /etc/hosts /hosts", f"dfs {prefix}ls -l /", f"dfs {prefix}cat /hosts"]
+    return [f"{program} {prefix}{command}" for command in ("put /etc/hosts /hosts", "ls -l /", "cat /hosts")]
 
 
 def wait_until_writable(url: str, *, replication: int, deadline: float) -> None:
@@ -327,8 +335,8 @@ def _upwards(first: int, count: int, taken: set[int]) -> list[int]:
     return ports
 
 
-def _check_port(port: int, patience_s: float) -> None:
-    """Raise Conflict if the port is taken for longer than `patience_s`. 0 never is."""
+def _check_port(port: int, way_out: str, *, patience_s: float) -> None:
+    """Raise Conflict, which names the option `way_out`, if the port is taken for `patience_s`. Port 0 never is."""
     deadline = time.monotonic() + patience_s
     while True:
         with socket.socket() as probe:
@@ -337,13 +345,13 @@ def _check_port(port: int, patience_s: float) -> None:
             try:
                 probe.bind((HOST, port))
             except PermissionError:
-                raise NotPermitted(f"port {port} needs root: give one above 1023, or --port 0 for any") from None
+                raise NotPermitted(f"port {port} needs root: give one above 1023, or {way_out} for any") from None
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
                 if time.monotonic() >= deadline:
                     raise Conflict(
-                        f"port {port} is in use by another program: stop it, or add --port 0 for any free ports"
+                        f"port {port} is in use by another program: stop it, or add {way_out} for any free ports"
                     ) from None
             else:
                 return

@@ -88,6 +88,7 @@ class Namenode:
             outbox=outbox,
             reports=ReportTurns(clock, at_once=settings.reports_at_once),
             counts=counts,
+            budget=budget,
             safe_modes=lambda: [*safety.modes(), *collect.brakes()],
             sweep=sweep,
             collect=collect,

@@ -39,7 +39,6 @@ def _begin_cluster(store: SqliteStore, directory: str, now_ms: int) -> meta.Iden
     identity = meta.Identity(cluster=new_id(now_ms), lineage=new_id(now_ms))
     keys.prepare_secret(directory, identity.cluster)
 
-
     def write(tx: Transaction) -> None:
         namespace.ensure_root(tx)
         meta.set_identity(tx, identity)

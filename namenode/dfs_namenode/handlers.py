@@ -16,6 +16,7 @@ from dfs.protocol.operations import Operation
 from dfs.protocol.server import Caller, Handler
 from dfs_namenode.commands import Outbox, ReportTurns
 from dfs_namenode.counting import CountCache
+from dfs_namenode.garbage import DeleteBudget
 from dfs_namenode.keys import NodeKeys
 from dfs_namenode.layout import Granting
 from dfs_namenode.liveness import Liveness, Reservations
@@ -72,6 +73,7 @@ class Parts:
     outbox: Outbox
     reports: ReportTurns
     counts: CountCache
+    budget: DeleteBudget
     safe_modes: Callable[[], Sequence[str]]
     sweep: Sweep
     collect: Collect
@@ -207,6 +209,8 @@ def _datanode_handlers(parts: Parts) -> Handlers:
             reports=parts.reports,
             clock=parts.clock,
             orphan_age_ms=int(settings.orphan_age_s * 1000),
+            budget=parts.budget,
+            chunks=parts.counts.last.counts.chunks,
         )
 
     return {table.REGISTER: on_register, table.HEARTBEAT: on_heartbeat, table.REPORT: on_report}

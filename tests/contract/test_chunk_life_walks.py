@@ -1,5 +1,17 @@
-"""Twenty thousand lives of chunks (see `unit/test_chunk_life_model.py`, and `fixtures/chunk_life.py` for the world)."""
+"""Twenty thousand lives of chunks (see `unit/test_chunk_life_model.py`, and `fixtures/chunk_life.py` for the world).
 
+And the proof that the model has teeth: with any one of the rules taken away it finds what the rule is for.
+"""
+
+from typing import Any
+
+import pytest
+
+from dfs_namenode import garbage as rules
+from dfs_namenode import introduction
+from dfs_namenode.garbage import Verdict
+from dfs_namenode.operations import report
+from dfs_namenode.store import garbage
 from fixtures.chunk_life import World, walk_many
 
 WALKS = 20_000
@@ -9,3 +21,42 @@ def test_twenty_thousand_walks_lose_no_acknowledged_file_and_commit_no_buried_id
     reached = walk_many(World(), WALKS)
     # A walk that never gets to the dangerous places proves nothing.
     assert min(reached.files, reached.buried, reached.deleted) > WALKS // 100, reached
+
+
+def without_age_check(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(introduction, "check_age", lambda *_, **__: None)
+
+
+def without_tombstones_for_unknown_chunks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(garbage, "bury_unknown", lambda *_, **__: True)
+
+
+def without_a_second_look_at_references(patch: pytest.MonkeyPatch) -> None:
+    def condemn_everything(tx: Any, *, limit: int) -> list[str]:
+        found = tx.rows("SELECT id FROM chunk WHERE state = 0 LIMIT ?", (limit,))
+        tx.run_many("UPDATE chunk SET state = 1, referenced_bytes = 0 WHERE id = ?", found)
+        return [chunk.hex() for (chunk,) in found]
+
+    patch.setattr(garbage, "condemn", condemn_everything)
+
+
+def without_respect_for_the_unknown(patch: pytest.MonkeyPatch) -> None:
+    def judge(chunk: str, *, known: Any, **facts: Any) -> Verdict:
+        return Verdict.DELETE if known is None else rules.judge_replica(chunk, known=known, **facts)
+
+    patch.setattr(report, "judge_replica", judge)
+
+
+@pytest.mark.parametrize(
+    "take_away",
+    [
+        without_age_check,
+        without_tombstones_for_unknown_chunks,
+        without_a_second_look_at_references,
+        without_respect_for_the_unknown,
+    ],
+)
+def test_the_model_finds_what_each_rule_is_for(monkeypatch: pytest.MonkeyPatch, take_away: Any) -> None:
+    take_away(monkeypatch)
+    with pytest.raises(AssertionError, match="of seed"):
+        walk_many(World(), WALKS, seed=3)

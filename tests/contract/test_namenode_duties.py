@@ -16,6 +16,7 @@ from dfs.protocol.capability import check_capability, register_proof, sign_recei
 from dfs.protocol.errors import Conflict, NoSpace, NotEnoughDatanodes, ReceiptRefused, StaleIncarnation
 from dfs.protocol.ids import new_id
 from dfs.protocol.server import Caller
+from dfs_namenode.__main__ import main as operator
 from dfs_namenode.app import Namenode
 from dfs_namenode.founding import found
 from dfs_namenode.settings import NamenodeSettings
@@ -359,6 +360,39 @@ def test_an_orphan_is_deleted_only_behind_its_tombstone_and_when_it_is_old(bench
     assert bench.rows("SELECT state FROM chunk") == [(2,)]
     assert bench.obey(papers[0]) == ["DeleteReplicas"]
     assert orphan not in papers[0].disk
+
+
+def test_unknown_replicas_are_buried_no_faster_than_the_brake_allows(tmp_path: Path) -> None:  # F65
+    bench = Bench(str(tmp_path), delete_burst_chunks=3)
+    paper = Paper("dn1")
+    bench.register(paper)
+    bench.obey(paper)
+    paper.disk = {new_id(bench.machine.now_ms - 2 * DAY_S * 1000) for _ in range(10)}
+    bench.report(paper)
+    bench.obey(paper)
+    assert len(paper.disk) == 7
+    bench.report(paper)
+    assert bench.obey(paper) == []
+    bench.machine.advance(20)
+    bench.beat(paper)
+    bench.machine.advance(3600)
+    bench.beat(paper)
+    bench.report(paper)
+    bench.obey(paper)
+    assert len(paper.disk) == 4
+    bench.close()
+
+
+def test_an_operator_resolves_a_latched_history(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.store.write_blocking(lambda tx: meta.set_latch(tx, "restored"))
+    bench.store.close()
+    assert operator(["resolve-history", bench.directory]) == 0
+    assert operator(["resolve-history", bench.directory]) == 0
+    assert capsys.readouterr().out == "resolved\nthere is nothing to resolve\n"
+    assert operator(["resolve"]) == 2
+    bench.start()
+    assert operator(["resolve-history", bench.directory]) == 4, "a namenode runs on it"
+    assert bench.status().safe_modes == []
 
 
 def test_a_replica_that_a_reader_complains_about_is_checked_and_replaced_before_it_is_deleted(

@@ -378,6 +378,17 @@ def test_a_create_below_a_moved_directory_goes_by_the_path_of_its_moment(bench: 
         bench.commit(PutFile(path="/a/f"))
 
 
+@pytest.mark.parametrize(
+    "gone", [Rename(source="/a", target="/b"), Remove(path="/a", recursive=True), Rename(source="/a/d", target="/b")]
+)
+def test_a_directory_that_went_in_the_same_commit_is_not_found_any_more(bench: Bench, gone: Rename | Remove) -> None:
+    bench.commit(MakeDirectory(path="/a/d", parents=True))
+    with pytest.raises(FileNotFound) as refused:
+        bench.commit(PutFile(path="/a/d/f"), gone, PutFile(path="/a/d/g"))
+    assert refused.value.detail["action"] == 2
+    assert bench.ls("/a/d") == []
+
+
 # --- copy, set --------------------------------------------------------------------------------------------------
 
 

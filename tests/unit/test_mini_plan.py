@@ -104,5 +104,5 @@ def test_a_port_in_use_is_told_with_the_way_out() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Conflict, match=rf"port {port} is in use.*--port 0"):
-            _check_port(port, patience_s=0)
-    _check_port(port, patience_s=0)
+            _check_port(port, "--port 0", patience_s=0)
+    _check_port(port, "--port 0", patience_s=0)

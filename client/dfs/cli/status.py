@@ -52,7 +52,8 @@ def health(status: "Status") -> list[str]:
         )
     elif len(live) < status.replication:
         sentences.append(
-            f"Degraded: new files get {len(live)} replicas instead of {status.replication}: that is how many datanodes are live"
+            f"Degraded: new files get {len(live)} replicas instead of {status.replication}: "
+            "that is how many datanodes are live"
         )
     if not sentences:
         sentences.append(

@@ -168,10 +168,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def give_back(self, *, complete: bool) -> None:
         """The body has been read to its end, or (not `complete`) the connection ends with this answer."""
-        self.cycle.more_body = False
         if not complete:
+            # What still comes is for whoever throws the rest of a refused body away.
             self.cycle.keep_alive = False
-        elif not self._awaits_head:
+            return
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        if not self._awaits_head:
             # The parser still waits for the body that it never saw; a new one waits for the next request.
             self.parser = httptools.HttpRequestParser(self)
             self._awaits_head = True

@@ -8,6 +8,7 @@ own Starlette app.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -241,7 +242,8 @@ def protocol_app(
 
 
 def _now() -> float:
-    return asyncio.get_running_loop().time()
+    # Not the loop's time: uvloop counts that in milliseconds.
+    return time.perf_counter()
 
 
 def _caller(scope: Scope) -> Caller:

@@ -1,0 +1,1 @@
+"""One plain function for each operation of the protocol; `handlers` gives each what it uses."""

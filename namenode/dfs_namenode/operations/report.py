@@ -7,13 +7,13 @@ change is judged again inside a small transaction: between the two a commit, a r
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dfs.protocol.clock import Clock
 from dfs.protocol.errors import StaleIncarnation
 from dfs.protocol.messages import ChunkReport, Empty, ReportedReplica
 from dfs_namenode.commands import Outbox, ReportTurns
-from dfs_namenode.garbage import Verdict, judge_replica, may_drop_row
+from dfs_namenode.garbage import DeleteBudget, Verdict, judge_replica, may_drop_row
 from dfs_namenode.liveness import Liveness
 from dfs_namenode.store import garbage, meta, replicas, work
 from dfs_namenode.store.schema import WORK_SUSPECT, WORK_UNDER_REPLICATED
@@ -45,8 +45,15 @@ async def report(
     reports: ReportTurns,
     clock: Clock,
     orphan_age_ms: int,
+    budget: DeleteBudget,
+    chunks: int,
 ) -> Empty:
-    """Take a page in. Repeatable. Raises StaleIncarnation: the datanode must register again."""
+    """Take a page in. Repeatable.
+
+    budget   the brake on deletions: a store that lost its rows must not have everything deleted as unknown (F65)
+    chunks   that the store has, as far as was counted
+    Raises   StaleIncarnation: the datanode must register again
+    """
     life = liveness.life(request.datanode)
     if life is None or life[0] != request.incarnation:
         raise StaleIncarnation(f"this report is from an earlier life of {request.datanode}; it must register again")
@@ -59,8 +66,12 @@ async def report(
             for replica in listed[start : start + CHANGES_IN_TRANSACTION]
             if outbox.may_adopt(request.datanode, replica.chunk, request.as_of)
         ]
-        to_delete = await store.write(lambda tx, part=part: apply_listed(tx, page, part))  # type: ignore[misc]
-        for chunk in to_delete:
+        may_bury = budget.available(chunks=chunks, now_s=clock.monotonic_s())
+        corrected = await store.write(
+            lambda tx, part=part, may_bury=may_bury: apply_listed(tx, page, part, may_bury=may_bury)  # type: ignore[misc]
+        )
+        budget.spend(corrected.buried)
+        for chunk in corrected.to_delete:
             outbox.delete(request.datanode, chunk)
     for start in range(0, len(gone), CHANGES_IN_TRANSACTION):
         missing = gone[start : start + CHANGES_IN_TRANSACTION]
@@ -120,10 +131,20 @@ def _may_drop(page: Page, row: replicas.StoredRow) -> bool:
     )
 
 
-def apply_listed(tx: Transaction, page: Page, listed: Sequence[ReportedReplica]) -> list[str]:
-    """Change what the replicas ask for; returns the chunks whose replicas may now be deleted."""
+@dataclass
+class Corrected:
+    """What the replicas of a page came to."""
+
+    to_delete: list[str] = field(default_factory=list)
+    """Chunks whose replicas may now be deleted."""
+    buried: int = 0
+    """How many of them had no row, and have a tombstone now."""
+
+
+def apply_listed(tx: Transaction, page: Page, listed: Sequence[ReportedReplica], *, may_bury: int) -> Corrected:
+    """Change what the replicas ask for; beyond `may_bury`, unknown ones wait for the next report."""
     latched = meta.latch(tx) is not None
-    to_delete = []
+    corrected = Corrected()
     for replica in listed:
         verdict = judge(tx, page, replica, latched=latched)
         if verdict is Verdict.ADOPT:
@@ -132,12 +153,13 @@ def apply_listed(tx: Transaction, page: Page, listed: Sequence[ReportedReplica])
             log.warning("the replica of %s at %s is not that chunk", replica.chunk, page.report.datanode)
             replicas.mark_bad(tx, replica.chunk, page.datanode)
             work.look_at(tx, replica.chunk, why=WORK_SUSPECT)
-        elif verdict is Verdict.BURY:
+        elif verdict is Verdict.BURY and corrected.buried < may_bury:
             garbage.bury_unknown(tx, replica.chunk, length=replica.length, digest=replica.digest)
-            to_delete.append(replica.chunk)
+            corrected.buried += 1
+            corrected.to_delete.append(replica.chunk)
         elif verdict is Verdict.DELETE:
-            to_delete.append(replica.chunk)
-    return to_delete
+            corrected.to_delete.append(replica.chunk)
+    return corrected
 
 
 def apply_gone(tx: Transaction, page: Page, chunks: Sequence[str]) -> None:

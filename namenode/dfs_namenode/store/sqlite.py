@@ -125,8 +125,7 @@ class SqliteStore:
         except BaseException as error:
             if isinstance(error, FATAL_ERRORS):
                 connection.close()
-                self._fatal(f"the store can't be read: {error}")
-                raise Unavailable("the namenode's store failed; it is being restarted") from error
+                raise self._failed(error) from error
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._give_back(connection)
@@ -153,12 +152,24 @@ class SqliteStore:
                 raise Unavailable("the namenode is stopping; repeat in a moment")
             if self._idle:
                 return self._idle.pop()
-        connection = apsw.Connection(self._disk_path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=self._vfs or None)
-        _configure(connection, _READER_CACHE_KIB)
-        connection.execute("PRAGMA query_only = 1")
-        # Checkpoints are the writer's alone, also at the end.
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        try:
+            connection = apsw.Connection(self._disk_path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=self._vfs or None)
+            try:
+                _configure(connection, _READER_CACHE_KIB)
+                connection.execute("PRAGMA query_only = 1")
+                # Checkpoints are the writer's alone, also at the end.
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            except BaseException:
+                connection.close()
+                raise
+        except FATAL_ERRORS as error:
+            raise self._failed(error) from error
         return connection
+
+    def _failed(self, error: BaseException) -> Unavailable:
+        """End the process, or, where that is not what `fatal` does, say so to the caller."""
+        self._fatal(f"the store can't be read: {error}")
+        return Unavailable("the namenode's store failed; it is being restarted")
 
     def _give_back(self, connection: apsw.Connection) -> None:
         with self._gate:

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -90,6 +91,7 @@ class Mini:
         self._namenode_port = _choose(plan.port, recorded.get("namenode", {}).get("url"), NAMENODE_PORT)
         self._datanode_ports = _datanode_ports(plan.datanode_port, ports, count, self._namenode_port)
         self._free_datanode_ports = "--port 0" if plan.datanode_port is None else "--datanode-port 0"
+        self._ids = [self._datanode_id(number, recorded) for number in range(1, count + 1)]
         self.namenode = self._namenode_process()
         self.datanodes: list[ServerProcess] = []
 
@@ -109,9 +111,21 @@ class Mini:
     def _datanode_process(self, number: int, port: int) -> ServerProcess:
         name = f"datanode-{number}"
         arguments = ["datanode", "--dir", self.datanode_directory(number), "--listen", f"{HOST}:{port}"]
-        arguments += ["--namenode", self.namenode.url, "--datanode-id", f"dn{number}"]
+        arguments += ["--namenode", self.namenode.url, "--datanode-id", self._ids[number - 1]]
         arguments += role_options("datanode", self._settings)
         return ServerProcess(name, arguments, log_path=self._log_path(name))
+
+    def _datanode_id(self, number: int, recorded: dict[str, Any]) -> str:
+        """The id of a datanode: as recorded, unless its directory was wiped since. Then it is another datanode.
+
+        A known id must prove its key at registration, and the key went with the directory.
+        """
+        known = {datanode["dir"]: datanode["id"] for datanode in recorded.get("datanodes", [])}
+        directory = self.datanode_directory(number)
+        before: str | None = known.get(directory)
+        if before is None:
+            return f"dn{number}"
+        return before if os.path.isdir(directory) and os.listdir(directory) else f"dn{number}-{secrets.token_hex(2)}"
 
     def datanode_directory(self, number: int) -> str:
         """Where the datanode of this number, from 1 on, keeps its chunks."""
@@ -140,7 +154,12 @@ class Mini:
         record = {
             "namenode": {"url": self.namenode.url, "pid": self.namenode.pid},
             "datanodes": [
-                {"id": f"dn{number}", "url": datanode.url, "pid": datanode.pid, "dir": self.datanode_directory(number)}
+                {
+                    "id": self._ids[number - 1],
+                    "url": datanode.url,
+                    "pid": datanode.pid,
+                    "dir": self.datanode_directory(number),
+                }
                 for number, datanode in enumerate(self.datanodes, 1)
             ],
             "replication": self.replication,

@@ -16,6 +16,7 @@ from dfs.protocol.digests import Buffer
 from dfs.protocol.errors import FileNotFound, InvalidRequest, PreconditionFailed
 from dfs.protocol.messages import (
     CHUNK_SIZE_MAX,
+    CHUNK_SIZE_MIN,
     REPLICATION_MAX,
     Action,
     AppendFile,
@@ -34,8 +35,6 @@ from dfs.suspects import Suspects
 from dfs.workers import Workers
 from dfs.writer import ChunkLine, StreamWriter, regular_size, send_file, stream_parallel, whole_chunks
 
-CHUNK_SIZE_MIN = 64 * 1024
-"""A smaller chunk would cost more rows than bytes."""
 TAIL_MAX = 1 << 20
 """A last extent up to this size is rewritten by an append, so that many small appends don't make endless extents."""
 APPEND_TRIES_MAX = 5

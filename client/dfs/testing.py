@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from dfs.client import Client
 
 START_TIMEOUT_S = 30.0
-PACK_LIMIT = 1 << 20
-"""The default of pack_limit_bytes."""
 SETTINGS: dict[str, Any] = {
     "heartbeat_interval_s": 0.5,
     "stale_after_s": 5,
@@ -163,10 +161,6 @@ class Cluster:
         self.dir = directory
         self.replication = replication or min(3, datanodes)
         self._settings = {**SETTINGS, **settings, "replication": self.replication}
-        if "chunk_size_bytes" in settings:
-            # A test that asks for small chunks wants them for small files too; a pack is never larger than a chunk.
-            limit = min(PACK_LIMIT, settings["chunk_size_bytes"])
-            self._settings = {"pack_limit_bytes": limit, **self._settings}
         self._clients: list[Client] = []
         self.namenode = Node(
             "namenode",

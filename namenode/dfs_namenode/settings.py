@@ -6,7 +6,7 @@ Separate so that whoever starts a namenode (the command, `mini`, a test) needs n
 from dataclasses import dataclass
 
 from dfs.protocol.errors import InvalidRequest
-from dfs.protocol.messages import CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, REPLICATION_MAX
+from dfs.protocol.messages import CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, REPLICATION_MAX
 from dfs.protocol.settings import setting
 
 _MIB = 1 << 20
@@ -30,7 +30,9 @@ class NamenodeSettings:
 
     replication: int = setting(3, "Replicas of a chunk when the writer does not say; three outlive two failures.")
     chunk_size_bytes: int = setting(CHUNK_SIZE_DEFAULT, "Chunk size that clients use; 64 MiB repairs in seconds.")
-    pack_limit_bytes: int = setting(_MIB, "Files up to this size travel in packs; larger ones have their own chunks.")
+    pack_limit_bytes: int = setting(
+        _MIB, "Files up to this size (and a chunk's) travel in packs; larger ones have their own chunks."
+    )
 
     heartbeat_interval_s: float = setting(3.0, "How often datanodes report that they are alive.")
     stale_after_s: float = setting(15.0, "Silence after which a datanode gets no new chunks and is read from last.")
@@ -66,8 +68,8 @@ class NamenodeSettings:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("replication", 1, REPLICATION_MAX),
-            ("chunk_size_bytes", 4096, CHUNK_SIZE_MAX),
-            ("pack_limit_bytes", 0, self.chunk_size_bytes),
+            ("chunk_size_bytes", CHUNK_SIZE_MIN, CHUNK_SIZE_MAX),
+            ("pack_limit_bytes", 0, CHUNK_SIZE_MAX),
             ("heartbeat_interval_s", 0.05, 3600.0),
             ("monitor_interval_s", 0.05, 3600.0),
             ("repair_streams", 1, 64),

@@ -228,6 +228,16 @@ class NamespaceMachine(RuleBasedStateMachine):
         action = Rename(source=text(source), target=text(goal), overwrite=overwrite, parents=parents)
         self._both(*self._try(lambda m: m.rename(source, goal, overwrite=overwrite, parents=parents)), action)
 
+    @rule(number=st.integers(0, 1000), below=PATHS)
+    def rename_into_itself(self, number: int, below: Path) -> None:
+        """What is there, to a place below it."""
+        existing = sorted(self.model.tree)[1:]
+        if existing:
+            source = existing[number % len(existing)]
+            goal = (*source, *below)
+            action = Rename(source=text(source), target=text(goal))
+            self._both(*self._try(lambda m: m.rename(source, goal, overwrite=False, parents=False)), action)
+
     @rule(source=PATHS, goal=PATHS, overwrite=st.booleans())
     def copy(self, source: Path, goal: Path, overwrite: bool) -> None:
         action = Copy(source=text(source), target=text(goal), overwrite=overwrite)

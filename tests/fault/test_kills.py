@@ -110,7 +110,7 @@ def test_a_stopped_datanode_costs_seconds_not_the_operation(four: Cluster, rng: 
 
 
 def test_everything_killed_at_any_moment_keeps_what_was_acknowledged(rng: random.Random) -> None:  # F8 F19 F20 F21
-    with cluster(datanodes=3, chunk_size_bytes=256 * 1024, pack_limit_bytes=65536) as running:
+    with cluster(datanodes=3, chunk_size_bytes=256 * 1024) as running:
         acknowledged: dict[str, bytes] = {}
         attempted: dict[str, bytes] = {}
         for life in range(4):

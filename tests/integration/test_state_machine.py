@@ -41,7 +41,7 @@ _number = itertools.count()
 
 @pytest.fixture(scope="module", name="store")
 def a_store_with_small_chunks() -> Iterator[Cluster]:
-    with cluster(datanodes=3, chunk_size_bytes=CHUNK, pack_limit_bytes=CHUNK) as running:
+    with cluster(datanodes=3, chunk_size_bytes=CHUNK) as running:
         yield running
 
 

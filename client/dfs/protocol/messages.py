@@ -14,6 +14,8 @@ LIST_MAX = 10_000
 """Entries in one page of a listing or a chunk report."""
 OPEN_MANY_MAX = 1000
 REPLICATION_MAX = 16
+CHUNK_SIZE_MIN = 64 << 10
+"""Bytes; below this, the rows of a file would outweigh its bytes."""
 CHUNK_SIZE_MAX = 1 << 30
 CHUNK_SIZE_DEFAULT = 64 << 20
 EXTENTS_WINDOW_MAX = 4096

@@ -251,6 +251,7 @@ def cluster(
     """
     place = directory if directory is not None else tempfile.mkdtemp(prefix="dfs-test-")
     try:
+        os.makedirs(place, exist_ok=True)
         made = Cluster(place, datanodes=datanodes, replication=replication, settings=settings)
         try:
             made.start()

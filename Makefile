@@ -31,7 +31,7 @@ check: $(DEV_STAMP) ## format, lint, types, unit and contract tests: under 30 s
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --quiet tests/unit tests/contract
+	$(BIN)/python -m pytest --quiet -n 2 --dist worksteal tests/unit tests/contract
 
 format: $(DEV_STAMP)
 	$(BIN)/ruff format .

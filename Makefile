@@ -4,8 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+# Of `make faults`: minutes of the thrasher, its seed (empty: any), power cuts, and kills.
+MINUTES ?= 2
+SEED ?=
+CUTS ?= 20
+KILLS ?= 20
 
-.PHONY: install demo test check format docs clean
+.PHONY: install demo test check faults format docs clean
 .DEFAULT_GOAL := install
 
 $(VENV)/bin/python:
@@ -32,6 +37,10 @@ check: $(DEV_STAMP) ## format, lint, types, unit and contract tests: under 30 s
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet -n 2 --dist worksteal tests/unit tests/contract
+
+faults: $(DEV_STAMP) ## the fault suite with long loops, and the thrasher: MINUTES=30 CUTS=200 KILLS=500 [SEED=N]
+	DFS_TEST_CUTS=$(CUTS) DFS_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/fault
+	PYTHONPATH=tests $(BIN)/python -m fault.thrasher --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --write docs/reliability.md
 
 format: $(DEV_STAMP)
 	$(BIN)/ruff format .

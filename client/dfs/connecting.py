@@ -104,8 +104,11 @@ def _profile(environ: Mapping[str, str]) -> str | None:
         with open(path, "rb") as file:
             client = tomllib.load(file).get("client", {})
         namenode = client.get("namenode")
+        unknown = sorted(client.keys() - {"namenode"})
     except (OSError, tomllib.TOMLDecodeError, AttributeError) as error:
         raise InvalidRequest(f"can't read the profile {path}: {error}") from None
+    if unknown:
+        raise InvalidRequest(f"{path}: [client] has no setting {unknown[0]!r}; there is namenode")
     if namenode is None or isinstance(namenode, str):
         return namenode
     if isinstance(namenode, list) and all(isinstance(item, str) for item in namenode):

@@ -4,6 +4,7 @@ Separate because the listing, the packs and the local files have three different
 together, their extents are collected into runs of their chunks, and each run is written out by one thread.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -71,6 +72,18 @@ def with_temporary(target: str, fill: Callable[[int], None], *, entry: Entry | N
     entry  whose mode and time it gets, or None
     """
     temporary = temporary_name(target)
+    try:
+        _fill_and_publish(temporary, target, fill, entry=entry, overwrite=overwrite)
+    except OSError as error:
+        if error.filename == temporary:
+            # Nobody has heard of that name.
+            error.filename, error.filename2 = target, None
+        raise
+
+
+def _fill_and_publish(
+    temporary: str, target: str, fill: Callable[[int], None], *, entry: Entry | None, overwrite: bool
+) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         try:
@@ -127,9 +140,13 @@ class TreeGet:
     def _make(self, entry: Entry, disk_path: str, made: list[tuple[Entry, str]]) -> None:
         try:
             os.makedirs(disk_path, exist_ok=True)
-        except OSError as error:
+        except OSError as caught:
+            error = caught
+            if isinstance(caught, FileExistsError):
+                # It is there, but a file.
+                error = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), disk_path)
             if entry.path == "/" or not made:
-                raise
+                raise error from None
             self._tally.failed(entry.path, error)
             return
         made.append((entry, disk_path))

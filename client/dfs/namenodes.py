@@ -24,6 +24,8 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 Effect = TypeVar("Effect", Commit, Stage, DropDraft)
 
+_QUOTED_CHARACTERS = 60
+"""Of an answer that can't be understood: enough to recognise who gave it."""
 FIRST_PATIENCE_S = 1.5
 """How long a namenode that never answered this client is asked again: the address is probably wrong."""
 PATIENCE_S = 30.0
@@ -82,7 +84,7 @@ class Namenodes:
                 patience_s = self._patience_s if self._answered or doubt else FIRST_PATIENCE_S
                 expired = self._clock.monotonic_s() - began >= patience_s
                 if not elsewhere and (expired or not may_repeat(error, idempotent=operation.idempotent)):
-                    raise self._final(error, doubt) from error.__cause__
+                    raise self._final(error, doubt, effect=hasattr(request, "op_id")) from error.__cause__
                 # Another thread may have moved on already.
                 if self._preferred == index and not isinstance(error, Unavailable):
                     self._preferred = (index + 1) % len(self.urls)
@@ -96,11 +98,23 @@ class Namenodes:
         """Make the call once, where the caller has no use for more attempts. Raises whatever it met."""
         self._caller.call(self.urls[self._preferred % len(self.urls)], operation, request)
 
-    def _final(self, error: DfsError, doubt: OutcomeUnknown | None) -> DfsError:
-        """The error to raise: one that says what the caller may believe, and what to do next."""
+    def _final(self, error: DfsError, doubt: OutcomeUnknown | None, *, effect: bool) -> DfsError:
+        """The error to raise: one that says what the caller may believe, and what to do next.
+
+        effect  the call would have changed something
+        """
+        where = " or ".join(self.urls)
+        if isinstance(error, BadAnswer):
+            first_words = " ".join(error.message.split())[:_QUOTED_CHARACTERS]
+            return BadAnswer(
+                f"what answers at {where} is no dfs namenode that this client understands ({first_words}…): "
+                "--namenode or DFS_NAMENODE names another one",
+                **error.detail,
+            )
         if not isinstance(error, NotSent | OutcomeUnknown):
             return error
-        where = " or ".join(self.urls)
+        if doubt is not None and not effect:
+            return OutcomeUnknown(f"{doubt.message}; is a namenode there, and well? Try again", **doubt.detail)
         if doubt is not None:
             return OutcomeUnknown(
                 f"{doubt.message}; whether it was done is not known. Look, and repeat it if it was not", **doubt.detail

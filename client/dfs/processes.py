@@ -29,13 +29,21 @@ class ServerProcess:
     name       as people read it: "namenode", "datanode-2"
     arguments  of the `dfs` command
     log_path   where its stderr goes, appended
+    program    how Python starts the command; for tests that start something in its place
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], *, log_path: str, environ: Mapping[str, str] | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        log_path: str,
+        environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "dfs.cli"),
     ) -> None:
         self.name = name
         self.arguments = list(arguments)
+        self.program = tuple(program)
         self.log_path = log_path
         self.url = ""
         """Known once it is ready."""
@@ -61,7 +69,7 @@ class ServerProcess:
         """Start the process; `wait_ready` waits for it. It ends with us, however we end."""
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dfs.cli", *self.arguments, "--exit-with-parent"],
+                [sys.executable, *self.program, *self.arguments, "--exit-with-parent"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -33,7 +33,7 @@ from dfs.protocol.messages import (
 from dfs.protocol.names import check_name
 from dfs.protocol.operations import STAT_MANY
 from dfs.publisher import Batch, Sent
-from dfs.sources import MemorySource
+from dfs.sources import FileSource, MemorySource
 from dfs.storing import Storing, put_action
 from dfs.tree import Progress, Tally, TreeReport, spoils_only_itself
 from dfs.workers import settle
@@ -180,11 +180,16 @@ class TreePut:
     def _pack(self, local: _Local) -> None:
         try:
             with open(local.disk_path, "rb", buffering=0) as file:
-                data = read_small(file.fileno(), local.found.st_size, local.disk_path)
+                now = _Local(local.disk_path, local.path, os.fstat(file.fileno()))
+                if not 0 < now.found.st_size <= self._small:
+                    # It grew, or another file has its name by now: never the first bytes of that one.
+                    self._put_one(now)
+                    return
+                data = read_small(file.fileno(), now.found.st_size, local.disk_path)
         except (OSError, RequestError) as error:
             self._tally.failed(local.disk_path, error)
             return
-        full = self._packer.add(local, data, self._replication)
+        full = self._packer.add(now, data, self._replication)
         if full is not None:
             self._run(self._store_pack, full)
 
@@ -223,15 +228,17 @@ class TreePut:
             self._tally.failed(local.disk_path, error)
 
     def _send_here(self, descriptor: int, local: _Local) -> list[Sent]:
-        # Tasks never wait for other tasks, so that one chunk is sent by the thread that has the file.
-        from dfs.sources import FileSource
-
-        size = min(regular_size(descriptor), self._chunk_size)
+        """Send all of the file, as large as it is now. Tasks never wait for other tasks: this thread sends it alone."""
+        size = regular_size(descriptor)
         if size == 0:
             return []
-        source = FileSource(descriptor, 0, size, local.disk_path)
-        grants = self._storing.grants(size, self._replication, 1)
-        return [Sent(self._storing.sender.send(source, grants), source, grants)]
+        chunks = -(-size // self._chunk_size)
+        grants = self._storing.grants(min(size, self._chunk_size), self._replication, chunks)
+        sent = []
+        for offset in range(0, size, self._chunk_size):
+            source = FileSource(descriptor, offset, min(self._chunk_size, size - offset), local.disk_path)
+            sent.append(Sent(self._storing.sender.send(source, grants), source, grants))
+        return sent
 
     def _commit_empty(self) -> None:
         files, self._empty = self._empty, []

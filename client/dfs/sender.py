@@ -42,7 +42,9 @@ class Outgoing(Protocol):
 class ChunkTransport(Protocol):
     """The part of the transport that is used here."""
 
-    def begin_put(self, base_url: str, *, chunk: str, capability: str, length: int, hop: int = 0) -> Outgoing: ...
+    def begin_put(
+        self, base_url: str, *, chunk: str, capability: str, length: int, hop: int = 0, behind: int = 0
+    ) -> Outgoing: ...
 
 
 class Grants:
@@ -191,6 +193,7 @@ class Sender:
                 capability=grant.capability,
                 length=source.length,
                 hop=hop,
+                behind=len(grant.chain) - hop - 1,
             )
         except DfsError as error:
             return "", error

@@ -67,6 +67,10 @@ class Tally:
                 self._progress(size, files)
 
 
+_TEMPORARY_NAME_BYTES = 100
+"""Of the name of the target, so that a person can tell what an abandoned temporary file was to become."""
+
+
 def spoils_only_itself(error: Exception) -> bool:
     """Whether a tree goes on after this error of one item. A full or unreachable cluster stops all of it."""
     if isinstance(error, StateError | PeerError) and not isinstance(error, ReplicasUnavailable):
@@ -77,7 +81,9 @@ def spoils_only_itself(error: Exception) -> bool:
 def temporary_name(target: str) -> str:
     """A name beside `target` for the file that will become it."""
     directory, name = os.path.split(target)
-    return os.path.join(directory, f".{name[:100]}.dfs-{secrets.token_hex(4)}")
+    # Of bytes, which is what file systems count: a name of 255 of them leaves no room for more.
+    kept = os.fsencode(name)[:_TEMPORARY_NAME_BYTES].decode(errors="ignore")
+    return os.path.join(directory, f".{kept}.dfs-{secrets.token_hex(4)}")
 
 
 def publish_local(temporary: str, target: str, *, overwrite: bool) -> None:

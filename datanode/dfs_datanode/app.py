@@ -40,14 +40,14 @@ from dfs_datanode.operations.put_chunk import PutChunk
 from dfs_datanode.outbox import Outbox
 from dfs_datanode.reporting import Reporter
 from dfs_datanode.settings import DatanodeSettings
-from dfs_datanode.startup import count_used, recover_volume
+from dfs_datanode.startup import settle
 from dfs_datanode.supervise import Loop, LoopStatistics
-from dfs_datanode.trash import purge_trash
+from dfs_datanode.trash import purge_all
 from dfs_datanode.volumes import Volume, open_volume
 
 logger = logging.getLogger("dfs.datanode")
 
-TRASH_LOOK_S = 10.0
+UPKEEP_S = 10.0
 EXIT_OK = 0
 EXIT_FAILED = 1
 
@@ -87,12 +87,25 @@ def open_grounds(settings: DatanodeSettings, disk: Disk, clock: Clock) -> Ground
         ]
         known = {volume.directory: volume.id for volume in volumes}
         identity = msgspec.structs.replace(identity, volumes=identity.volumes | known)
-        save_identity(disk, _usable(volumes), identity)
+        _remember(disk, volumes, identity)
     except BaseException:
         for lock in locks:
             disk.close(lock)
         raise
     return Grounds(directories, locks, identity, volumes)
+
+
+def _remember(disk: Disk, volumes: Sequence[Volume], identity: Identity) -> None:
+    """Write the identity down. One that is known on the disk need not be: a disk may be full or read-only.
+
+    Raises InvalidRequest
+    """
+    try:
+        save_identity(disk, _usable(volumes), identity)
+    except OSError as error:
+        if identity.cluster is None:
+            raise InvalidRequest(f"a new datanode can't write into its directories: {error}") from None
+        logger.warning("the identity can't be written (%s); it stays as it is on the disk", error)
 
 
 def _usable(volumes: Sequence[Volume]) -> list[str]:
@@ -158,7 +171,7 @@ class Datanode:
         )
         self._beats = [Loop(f"heartbeat {link.url}", link.turn, clock, fatal) for link in links]
         self._report_loop = Loop("report", self._reporter.turn, clock, fatal)
-        self._trash_loop = Loop("trash", self._purge, clock, fatal)
+        self._upkeep_loop = Loop("upkeep", self._keep_up, clock, fatal)
         self.membership.ask = self._beat_now
         collector = DatanodeCollector(
             store=self.store, put=self.put, get=self.get, commands=self.commands, loops=self.loops
@@ -201,11 +214,12 @@ class Datanode:
         for beat in self._beats:
             beat.wake()
 
-    def _purge(self) -> float:
+    def _keep_up(self) -> float:
+        """Take late volumes into service, and purge the trash of all."""
         now_ms = self.membership.clock.wall_ms()
-        for volume in self.store.volumes:
-            purge_trash(volume, self._disk, now_ms=now_ms, age_s=self._settings.trash_age_s)
-        return TRASH_LOOK_S
+        settle([volume for volume in self.store.volumes if volume.awaits_settling], self._disk, now_ms=now_ms)
+        purge_all(self.store.volumes, self._disk, now_ms=now_ms, age_s=self._settings.trash_age_s)
+        return UPKEEP_S
 
     def loops(self) -> list[LoopStatistics]:
         """Of every background loop."""
@@ -213,7 +227,7 @@ class Datanode:
 
     @property
     def _all_loops(self) -> list[Loop]:
-        return [*self._beats, self._report_loop, self._trash_loop]
+        return [*self._beats, self._report_loop, self._upkeep_loop]
 
     def start(self) -> None:
         """Let the loops run: the datanode registers."""
@@ -229,22 +243,6 @@ class Datanode:
         for loop in self._all_loops:
             loop.stop()
         self.membership.keep()
-
-
-def recover(grounds: Grounds, disk: Disk, clock: Clock) -> None:
-    """Settle what the last life left in doubt, volume by volume: each fails alone."""
-    now_ms = clock.wall_ms()
-    for volume in grounds.volumes:
-        if not volume.holds_chunks:
-            continue
-        try:
-            in_doubt = recover_volume(volume, disk, now_ms=now_ms)
-            chunks = count_used(volume, disk)
-        except OSError as error:
-            volume.judge(error)
-            logger.error("the volume %s can't be recovered: %s", volume.directory, error)
-            continue
-        logger.info("%s has %d chunks; %d were in doubt", volume.directory, chunks, in_doubt)
 
 
 class _Ending:
@@ -279,7 +277,7 @@ def run(settings: DatanodeSettings) -> int:
         sock.close()
         logger.error("%s", error)
         return error.exit_code
-    recover(grounds, disk, clock)
+    settle([volume for volume in grounds.volumes if volume.holds_chunks], disk, now_ms=clock.wall_ms())
     ending = _Ending()
     node = Datanode(settings, grounds, url, disk=disk, clock=clock, fatal=ending.fatal)
     stopping = threading.Event()

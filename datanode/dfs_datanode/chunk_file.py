@@ -12,7 +12,7 @@ import logging
 import mmap
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -144,9 +144,11 @@ class ChunkWriter:
                 self._flush()
             view = view[count:]
 
-    def finish(self, wire_footer: Buffer) -> bytes:
+    def finish(self, wire_footer: Buffer, make_way: Callable[[], None] | None = None) -> bytes:
         """Verify against the sender's footer, write ours, publish, make durable. The root of the chunk.
 
+        make_way  takes a bad replica of the chunk away; called once its replacement is verified and durable, if not
+                  under its name yet. May raise OSError
         Raises  DigestMismatch, InvalidRequest (shorter than announced), ChunkExists, and what `judge` says; in every
                 case nothing of the chunk is left.
         """
@@ -164,8 +166,22 @@ class ChunkWriter:
         self._append(fmt.encode_footer(fmt.Footer(self._header.chunk, length, table, root)))
         if self._filled:
             self._flush()
+        if make_way is not None:
+            self._replace(make_way)
         self._publish()
         return root
+
+    def _replace(self, make_way: Callable[[], None]) -> None:
+        try:
+            self._disk.sync(self._fd)
+        except OSError as error:
+            self.abort()
+            raise self._judge(error, syncing=True) from error
+        try:
+            make_way()
+        except OSError as error:
+            self.abort()
+            raise self._judge(error) from error
 
     def _publish(self) -> None:
         """Give the file its name, make both durable, and only then take the temporary name away."""

@@ -13,7 +13,7 @@ from dfs.protocol.chunk_format import Header, file_size
 from dfs.protocol.errors import ChunkExists, NoSpace, ReplicaNotFound
 from dfs.protocol.messages import VolumeState
 from dfs_datanode.chunk_file import ChunkReader, ChunkWriter
-from dfs_datanode.disk import Disk
+from dfs_datanode.disk import Disk, is_short_of_means
 from dfs_datanode.volumes import Volume
 
 READERS_MAX = 128
@@ -35,14 +35,18 @@ class ChunkStore:
         return [volume.check() for volume in self.volumes]
 
     @contextmanager
-    def storing(self, header: Header, length: int, *, again: bool = False) -> Iterator[tuple[ChunkWriter, Volume]]:
+    def storing(
+        self, header: Header, length: int, *, again: bool = False, beside: bool = False
+    ) -> Iterator[tuple[ChunkWriter, Volume]]:
         """A writer for a new chunk, and the volume it is on. Not finished when the block is left: thrown away.
 
         again   allow an id whose file lies in the trash: a repair may bring back what was deleted for being bad
+        beside  allow one that is here: its replacement is made beside it, and takes its place in the end
         Raises  ChunkExists: the id was used; NoSpace: no volume can take it
         """
         with self._claimed(header.chunk):
-            if any(volume.has(header.chunk) if again else volume.knows(header.chunk) for volume in self.volumes):
+            used = any(volume.has(header.chunk) if again else volume.knows(header.chunk) for volume in self.volumes)
+            if used and not beside:
                 raise ChunkExists("this chunk id was used already; ask for a new grant")
             volume = self._choose(length)
             size = file_size(length)
@@ -109,8 +113,8 @@ class ChunkStore:
             raise ReplicaNotFound("this datanode has no replica of that chunk; read another one")
         try:
             return ChunkReader(self._disk, volume.path_of(chunk), chunk)
-        except OSError:
-            volume.read_errors += 1
+        except OSError as error:
+            volume.read_errors += not is_short_of_means(error)
             raise
 
     def forget(self, chunk: str) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 
 from dfs.protocol.chunk_format import Header, encode_wire_footer
 from dfs.protocol.digests import BLOCK_SIZE, first_bad_block, root_digest, table_size
-from dfs.protocol.errors import CorruptReplica, DfsError, ReplicaNotFound
+from dfs.protocol.errors import CorruptReplica, DfsError, ReplicaNotFound, Unavailable
 from dfs.protocol.messages import (
     CheckReplica,
     Command,
@@ -24,6 +24,7 @@ from dfs.protocol.messages import (
 )
 from dfs.protocol.transport import Transport
 from dfs_datanode.chunk_store import ChunkStore
+from dfs_datanode.disk import is_short_of_means
 from dfs_datanode.membership import Membership
 from dfs_datanode.outbox import Outbox
 
@@ -116,11 +117,16 @@ class Commands:
 
     def check(self, command: CheckReplica) -> None:
         """Read a replica whole, from the disk, and say whether it is right."""
-        why = self._what_is_wrong(command.chunk, command.length, command.digest)
+        try:
+            why = self._what_is_wrong(command.chunk, command.length, command.digest)
+        except Unavailable as error:
+            # Nothing is known of the replica, and nothing is said; the namenode asks again.
+            logger.warning("can't check the chunk %s now: %s", command.chunk, error)
+            return
         self._outbox.checked(command.chunk, good=not why, why=why)
 
     def _what_is_wrong(self, chunk: str, length: int, digest: str) -> str:
-        """ "" if the replica here is the right one."""
+        """ "" if the replica here is the right one. Raises Unavailable: it could not be looked at."""
         try:
             reader = self._store.open_afresh(chunk)
             if (reader.length, reader.root.hex()) != (length, digest):
@@ -129,34 +135,49 @@ class Commands:
         except (CorruptReplica, ReplicaNotFound) as error:
             return error.message
         except OSError as error:
+            if is_short_of_means(error):
+                raise Unavailable(f"no file can be opened now ({error})") from error
             return f"the replica can't be read ({error})"
         return ""
 
     def replicate(self, command: Replicate) -> None:
-        """Pull a chunk, verify it against the namenode's digest, keep it."""
+        """Pull a chunk, verify it against the namenode's digest, keep it; a bad replica stays until that is done."""
         here = self._store.find(command.chunk)
+        replace = None
         if here is not None:
-            why = self._what_is_wrong(command.chunk, command.length, command.digest)
-            if why:
-                self._outbox.checked(command.chunk, good=False, why=why)
+            try:
+                why = self._what_is_wrong(command.chunk, command.length, command.digest)
+            except Unavailable as error:
+                logger.warning("can't check the chunk %s now: %s", command.chunk, error)
                 self._outbox.failed(command.chunk)
-            else:
+                return
+            if not why:
                 self._stored(command, here.id)
-            return
+                return
+            logger.warning("the replica of %s here is bad (%s); pulling another one in its place", command.chunk, why)
+            replace = partial(self._make_way, command.chunk)
         standing = self._membership.standing()
         now_ms = self._membership.clock.wall_ms()
         header = Header(standing.cluster, standing.lineage, command.chunk, command.length, now_ms)
         try:
-            with self._store.storing(header, command.length, again=True) as (writer, volume):
+            with self._store.storing(header, command.length, again=True, beside=replace is not None) as (
+                writer,
+                volume,
+            ):
                 pull = Pull(command, self._transport, self._outbox.suspect)
                 for piece in pull.pieces():
                     writer.write(piece)
-                writer.finish(encode_wire_footer(command.length, pull.table, bytes.fromhex(command.digest)))
+                footer = encode_wire_footer(command.length, pull.table, bytes.fromhex(command.digest))
+                writer.finish(footer, make_way=replace)
         except DfsError as error:
             logger.warning("the chunk %s could not be pulled: %s", command.chunk, error)
             self._outbox.failed(command.chunk)
             return
         self._stored(command, volume.id)
+
+    def _make_way(self, chunk: str) -> None:
+        """The replacement of a bad replica is whole and durable: out with the bad one. Raises OSError."""
+        self._store.move_to_trash(chunk, self._membership.clock.wall_ms())
 
     def _stored(self, command: Replicate, volume_id: str) -> None:
         self._outbox.stored(

@@ -4,7 +4,15 @@ Everything that the datanode reads or writes goes through these few methods, so 
 place that fills up, fails or lies. It knows nothing of chunks and catches nothing.
 """
 
+import errno
 import os
+
+_SHORT_OF_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
+
+
+def is_short_of_means(error: OSError) -> bool:
+    """Whether this process lacks descriptors or memory: that says nothing about any file, disk or replica."""
+    return error.errno in _SHORT_OF_MEANS
 
 
 class Disk:

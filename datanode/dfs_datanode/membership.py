@@ -5,6 +5,7 @@ identity file. Addresses of other datanodes come from here and from nowhere else
 connect to a place of its choice.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from dfs.protocol.clock import Clock, PeerClock
 from dfs.protocol.errors import Conflict, Unavailable
 from dfs.protocol.messages import HeartbeatAnswer, Registered
 from dfs_datanode.identity import Identity
+
+logger = logging.getLogger("dfs.datanode.membership")
 
 SAVE_EVERY_SEQ = 10_000
 """The high-water mark of seq is written after this many more, and at the end: it need not be exact, only not old."""
@@ -46,6 +49,8 @@ class Membership:
         self._identity = identity
         self._save = save
         self._saved_seq = identity.seq_seen
+        self._kept = (identity.cluster, identity.key)
+        """What the disk has of the identity that can't be done without."""
         self._standing: Standing | None = None
         self._members: dict[str, str] = {}
         self._members_version = -1
@@ -89,9 +94,8 @@ class Membership:
                 seq_seen=max(self._identity.seq_seen, answer.seq),
             )
             if identity != self._identity:
-                self._save(identity)
+                self._write_down(identity)
             self._identity = identity
-            self._saved_seq = identity.seq_seen
             self.clock.follow(answer.time_ms)
             self._standing = Standing(
                 identity.datanode, answer.cluster, answer.lineage, bytes.fromhex(answer.key), answer.incarnation
@@ -112,8 +116,7 @@ class Membership:
             if answer.seq > self._identity.seq_seen:
                 self._identity = msgspec.structs.replace(self._identity, seq_seen=answer.seq)
             if self._identity.seq_seen - self._saved_seq >= SAVE_EVERY_SEQ:
-                self._save(self._identity)
-                self._saved_seq = self._identity.seq_seen
+                self._write_down(self._identity)
             if answer.epoch < self._epoch:
                 return False
             self._epoch = answer.epoch
@@ -123,8 +126,22 @@ class Membership:
         """Write the high-water mark down, before the process ends."""
         with self._lock:
             if self._identity.seq_seen != self._saved_seq:
-                self._save(self._identity)
-                self._saved_seq = self._identity.seq_seen
+                self._write_down(self._identity)
+
+    def _write_down(self, identity: Identity) -> None:
+        """Save an identity. Raises OSError only if the datanode could not be the same one after a restart.
+
+        A disk that is full or read-only takes no high-water mark, and its chunks are served all the same.
+        """
+        try:
+            self._save(identity)
+        except OSError as error:
+            if (identity.cluster, identity.key) != self._kept:
+                raise
+            logger.warning("the identity can't be written (%s); it stays as it is on the disk", error)
+        else:
+            self._kept = (identity.cluster, identity.key)
+        self._saved_seq = identity.seq_seen
 
     def peer_url(self, datanode: str, *, wait_s: float = MEMBER_WAIT_S) -> str | None:
         """Where a datanode of this cluster is reached, or None if no namenode tells.

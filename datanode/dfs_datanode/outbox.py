@@ -41,6 +41,8 @@ class Outbox:
         """A replica came by pull and is durable."""
         with self._lock:
             self._stored[replica.chunk] = replica
+            # What was found before is not true of this file.
+            self._checked.pop(replica.chunk, None)
 
     def deleted(self, chunks: Iterable[str]) -> None:
         """These are gone by command, or were not there."""

@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from dfs.protocol.capability import sign_receipt
@@ -25,12 +26,9 @@ from dfs.protocol.errors import DfsError, InvalidRequest, NotSent
 from dfs.protocol.messages import FailedHop, StoredChunk
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.membership import Standing
+from dfs_datanode.pace import Pace
 
 logger = logging.getLogger("dfs.datanode.pipeline")
-
-WINDOW_S = 30.0
-WINDOW_BYTES_MIN = 30 * 1024
-"""A sender that gives less than 1 KiB/s, averaged, only holds a thread and a buffer."""
 
 
 class Source(Protocol):
@@ -127,30 +125,6 @@ class Branch:
             outgoing.abort()
 
 
-class Pace:
-    """Fails a sender that keeps a stream open with a trickle: WINDOW_BYTES_MIN in each WINDOW_S of waiting for it.
-
-    Only the time spent in waiting for the sender counts, so that a slow disk or a slow peer is never held against it.
-    """
-
-    def __init__(self, monotonic_s: Callable[[], float]) -> None:
-        self._monotonic_s = monotonic_s
-        self._waited_s = 0.0
-        self._bytes = 0
-
-    def read(self, source: Source, view: memoryview) -> int:
-        """Read once from the source. Raises TimeoutError if the sender is too slow, and what the source raises."""
-        started_s = self._monotonic_s()
-        count = source.readinto(view)
-        self._waited_s += self._monotonic_s() - started_s
-        self._bytes += count
-        if self._waited_s >= WINDOW_S:
-            if self._bytes < WINDOW_BYTES_MIN:
-                raise TimeoutError(f"only {self._bytes} bytes in {self._waited_s:.0f} s")
-            self._waited_s, self._bytes = 0.0, 0
-        return count
-
-
 def store_stream(
     source: Source,
     order: Order,
@@ -169,20 +143,20 @@ def store_stream(
     """
     header = Header(standing.cluster, standing.lineage, order.chunk, order.length, now_ms)
     with store.storing(header, order.length) as (writer, volume):
-        pace = Pace(monotonic_s)
+        receive = partial(_receive, source, Pace(), monotonic_s)
         branch = Branch(order.chain, order.hop + 1, connect, suspect)
         try:
             left = order.length
             while left:
                 room = writer.room()[:left]
-                count = _receive(pace, source, room)
+                count = receive(room)
                 branch.send(room[:count])
                 writer.advance(count)
                 left -= count
             footer = memoryview(bytearray(wire_size(order.length) - order.length))
             got = 0
             while got < len(footer):
-                got += _receive(pace, source, footer[got:])
+                got += receive(footer[got:])
             # The others begin to verify and sync while we do.
             branch.send(footer)
             root = writer.finish(footer)
@@ -202,10 +176,12 @@ def store_stream(
     return StoredChunk(receipts=[receipt, *receipts], failed=branch.failed)
 
 
-def _receive(pace: Pace, source: Source, view: memoryview) -> int:
+def _receive(source: Source, pace: Pace, monotonic_s: Callable[[], float], view: memoryview) -> int:
     """Some bytes of the body into `view`. Raises InvalidRequest if it stalls or ends."""
     try:
-        count = pace.read(source, view)
+        started_s = monotonic_s()
+        count = source.readinto(view)
+        pace.note(monotonic_s() - started_s, count)
     except TimeoutError:
         raise InvalidRequest("the body paused or trickled; send the chunk again under a new grant") from None
     except OSError as error:

@@ -9,11 +9,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from dfs.protocol.errors import CorruptReplica
+from dfs.protocol.errors import CorruptReplica, Unavailable
 from dfs.protocol.messages import LIST_MAX, ChunkReport, ReportedReplica
 from dfs_datanode.chunk_file import read_trailer
 from dfs_datanode.chunk_store import ChunkStore
-from dfs_datanode.disk import Disk
+from dfs_datanode.disk import Disk, is_short_of_means
 
 logger = logging.getLogger("dfs.datanode.report")
 
@@ -36,6 +36,7 @@ def report_pages(
     as_of   the namenode's sequence number before the scan began
     bad     told of each chunk (id, why) whose file can't be reported; it is not listed as present
     rest_s  pause after each thousand trailers
+    Raises  Unavailable: a volume vanished in the middle, or no file can be opened; the report must begin anew
     """
     complete: list[str] = []
     found: list[tuple[str, int]] = []
@@ -84,9 +85,14 @@ def _reported(
         if trailer.chunk != chunk:
             raise CorruptReplica("the file holds another chunk than its name says")
     except FileNotFoundError:
+        if volume.check().state == "failed":
+            # Its disk was unmounted since it was listed: what is on it is unavailable, not gone.
+            raise Unavailable(f"the volume {volume.directory} vanished while it was reported") from None
         return None
     except (OSError, CorruptReplica) as error:
         if isinstance(error, OSError):
+            if is_short_of_means(error):
+                raise Unavailable(f"no file can be opened now ({error})") from error
             volume.read_errors += 1
         bad(chunk, str(error))
         return None

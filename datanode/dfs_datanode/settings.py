@@ -37,7 +37,9 @@ class DatanodeSettings:
     no_progress_s: float = setting(
         5.0, "Seconds that the next datanode of a chain may take no byte before it is failed."
     )
-    receipts_s: float = setting(15.0, "Seconds to wait for the receipts of the next datanode after the last byte.")
+    receipts_s: float = setting(
+        15.0, "Seconds to wait for the receipt of a datanode after the last byte of 64 MiB; a small chunk gets a third."
+    )
     trash_age_s: float = setting(
         3600.0, "Seconds that deleted chunks stay in the local trash, unless space runs short."
     )

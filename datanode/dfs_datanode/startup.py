@@ -6,8 +6,10 @@ verified and synced now, or moved to the trash. One without is the rest of an up
 Only entries of `tmp/` that are older than this process are touched, and nothing is ever removed by pattern.
 """
 
+import errno
 import logging
 import os
+from collections.abc import Iterable
 
 from dfs.protocol.errors import CorruptReplica, DfsError
 from dfs.protocol.ids import is_id
@@ -52,8 +54,8 @@ def _make_sure(volume: Volume, disk: Disk, chunk: str) -> None:
     logger.info("the chunk %s was published, but perhaps not durable; it is now", chunk)
 
 
-def count_used(volume: Volume, disk: Disk) -> int:
-    """How many chunk files the volume has; their bytes are counted as used. Raises OSError."""
+def measure(volume: Volume, disk: Disk) -> tuple[int, int]:
+    """How many chunk files the volume has, and their bytes. Raises OSError."""
     count = used = 0
     for chunk in volume.chunks():
         try:
@@ -61,5 +63,33 @@ def count_used(volume: Volume, disk: Disk) -> int:
         except FileNotFoundError:
             continue
         count += 1
-    volume.count_used(used)
-    return count
+    return count, used
+
+
+def settle(volumes: Iterable[Volume], disk: Disk, *, now_ms: int) -> None:
+    """Recover volumes and take them into service: each fails alone, and is then out of service until it works.
+
+    For those of the start, and later for one whose disk was mounted after it: no stream has written there before.
+    """
+    for volume in volumes:
+        try:
+            in_doubt = _recover_if_writable(volume, disk, now_ms=now_ms)
+            chunks, used = measure(volume, disk)
+        except OSError as error:
+            volume.judge(error)
+            volume.unsettled()
+            logger.error("the volume %s can't be recovered: %s", volume.directory, error)
+            continue
+        volume.settled(used)
+        logger.info("%s has %d chunks; %d were in doubt", volume.directory, chunks, in_doubt)
+
+
+def _recover_if_writable(volume: Volume, disk: Disk, *, now_ms: int) -> int:
+    try:
+        return recover_volume(volume, disk, now_ms=now_ms)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        # Nothing can be decided here, nor lost by it: what is served is verified, and doubts stay for a later start.
+        volume.judge(error)
+        return len(volume.unfinished())

@@ -6,6 +6,7 @@ when it was deleted, against the namenode's time.
 
 import logging
 import os
+from collections.abc import Iterable
 
 from dfs_datanode.disk import Disk
 from dfs_datanode.volumes import Volume
@@ -13,9 +14,19 @@ from dfs_datanode.volumes import Volume
 logger = logging.getLogger("dfs.datanode.trash")
 
 
+def purge_all(volumes: Iterable[Volume], disk: Disk, *, now_ms: int, age_s: float) -> None:
+    """Purge each volume's trash. Volumes fail alone: one that can't be purged must not keep the others from it."""
+    for volume in volumes:
+        try:
+            purge_trash(volume, disk, now_ms=now_ms, age_s=age_s)
+        except OSError as error:
+            volume.judge(error)
+            logger.warning("the trash of %s can't be purged: %s", volume.directory, error)
+
+
 def purge_trash(volume: Volume, disk: Disk, *, now_ms: int, age_s: float) -> int:
     """Remove what is old, then what is in the way; how many files that were. Raises OSError."""
-    if not volume.holds_chunks:
+    if not volume.holds_chunks or volume.check().state == "read_only":
         return 0
     directory = os.path.join(volume.directory, "trash")
     aged: list[tuple[float, str]] = []

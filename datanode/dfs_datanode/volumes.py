@@ -22,12 +22,12 @@ import msgspec
 
 from dfs.protocol.chunk_format import Header, file_size
 from dfs.protocol.clock import Clock
-from dfs.protocol.errors import Conflict, DfsError, NoSpace
+from dfs.protocol.errors import Conflict, DfsError, NoSpace, Unavailable
 from dfs.protocol.ids import is_id
 from dfs.protocol.messages import Id, VolumeState
 from dfs_datanode.buffers import BufferPool
 from dfs_datanode.chunk_file import ChunkWriter, Place
-from dfs_datanode.disk import Disk, read_file, replace_file
+from dfs_datanode.disk import Disk, is_short_of_means, read_file, replace_file
 
 logger = logging.getLogger("dfs.datanode.volumes")
 
@@ -107,6 +107,8 @@ class Volume:
         self._failure = ""
         self._read_only = False
         self._missing = missing
+        self._unsettled = missing
+        """Whether chunks in doubt may be here that nobody has looked at in this life: none is served before that."""
         self._device = None if missing else disk.stat(directory).st_dev
         self._direct = False if missing else self._takes_direct()
 
@@ -137,7 +139,7 @@ class Volume:
                 free = max(0, space.f_bavail * space.f_frsize - reserve - self._promised)
                 self._read_only = bool(space.f_flag & os.ST_RDONLY)
         state: State = "in_service"
-        if self._missing or self._failure:
+        if self._missing or self._unsettled or self._failure:
             state, free = "failed", 0
         elif self._read_only:
             state, free = "read_only", 0
@@ -152,7 +154,9 @@ class Volume:
         try:
             device = self._disk.stat(self.directory).st_dev
             found = _decoder.decode(read_file(self._disk, os.path.join(self.directory, _FILE)))
-        except (OSError, msgspec.DecodeError):
+        except OSError as error:
+            return not self._missing if is_short_of_means(error) else False
+        except msgspec.DecodeError:
             return False
         if self._device is None:
             self._device = device
@@ -163,6 +167,8 @@ class Volume:
         """Why the volume is out of service, for people; "" while it is not."""
         if self._missing:
             return "the disk is not mounted"
+        if self._unsettled:
+            return "the chunks in doubt are not settled yet"
         return self._failure
 
     def judge(self, error: OSError, *, syncing: bool = False) -> DfsError:
@@ -171,6 +177,8 @@ class Volume:
         syncing  a failed fsync: the kernel reports it once, so nothing on the volume can be trusted to be durable
         """
         why = (error.strerror or str(error)).lower()
+        if is_short_of_means(error) and not syncing:
+            return Unavailable(f"this datanode can't open another file now ({why}); try again, or another one")
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and not syncing:
             self._full_until_s = self._clock.monotonic_s() + FULL_PAUSE_S
             return NoSpace(f"the disk of this datanode is full ({why})", volume=self.id)
@@ -193,7 +201,23 @@ class Volume:
     @property
     def holds_chunks(self) -> bool:
         """Whether chunks can be read and listed now. A volume that failed in writing may still be read."""
-        return not self._missing
+        return not (self._missing or self._unsettled)
+
+    @property
+    def awaits_settling(self) -> bool:
+        """Whether the disk is there and its chunks in doubt are still to be decided about."""
+        return self._unsettled and not self._missing
+
+    def settled(self, used_bytes: int) -> None:
+        """Every chunk in doubt was decided about; those that are here have `used_bytes`. Into service."""
+        self._direct = self._takes_direct()
+        with self._lock:
+            self._used = used_bytes
+        self._unsettled = False
+
+    def unsettled(self) -> None:
+        """The decision failed: out of service until it is made."""
+        self._unsettled = True
 
     # --- chunks
 

@@ -153,8 +153,9 @@ class ActionRunner:
         content_id = drafts.take_file(self._tx, self._draft_id, action.staged)
         if content_id is None:
             raise InvalidRequest(f"{action.path}: the draft has no file {action.staged}, or it was used already")
-        size, digest = contents.lay_out(self._tx, content_id)
+        # Before they are laid out: a draft takes more extents than a file may have, or memory should hold.
         self._check_extent_count(action.path, contents.extent_count(self._tx, content_id))
+        size, digest = contents.lay_out(self._tx, content_id)
         self._introducer.publish(contents.chunks_of(self._tx, content_id), replication=replication)
         return content_id, size, digest
 

@@ -34,6 +34,7 @@ from dfs_namenode.monitors.forget import Forget
 from dfs_namenode.monitors.leader import Leader
 from dfs_namenode.monitors.repair import Repair
 from dfs_namenode.monitors.safety import Safety
+from dfs_namenode.monitors.spread import Spread
 from dfs_namenode.monitors.supervise import Duty, Monitors
 from dfs_namenode.monitors.sweep import Sweep
 from dfs_namenode.monitors.watch import Watch
@@ -101,6 +102,7 @@ class Namenode:
     def _duties(self, leader: Leader, safety: Safety) -> list[Duty]:
         parts, settings = self.parts, self.parts.facts.settings
         watch = Watch(parts.store, leader, parts.liveness, parts.reports)
+        spread = Spread(parts.store, leader, parts.liveness)
         repair = Repair(
             parts.store,
             leader,
@@ -123,6 +125,7 @@ class Namenode:
         interval_s = settings.monitor_interval_s
         return [
             Duty("watch", interval_s, watch.turn),
+            Duty("spread", interval_s, spread.turn),
             Duty("repair", interval_s, repair.turn),
             Duty("sweep", interval_s, parts.sweep.turn),
             Duty("collect", interval_s, parts.collect.turn),

@@ -4,6 +4,7 @@ In memory only: every command follows from rows of the store, and whoever planne
 Separate from the planners, which decide, and from the heartbeat, which delivers. Bounded for each datanode.
 
     waiting --taken with a heartbeat's answer--> sent --answered, or too old--> gone
+    waiting --nobody comes for it--> gone (pulls and checks)
 
 A command that is too old is forgotten, not repeated: by then the facts may be others. Deletions are the exception:
 they are sent up to three times, since a report that asked for one does not come again for hours.
@@ -36,6 +37,7 @@ class _Entry:
     command: Command | None
     """None for a deletion: those are packed into one message when they leave."""
     timeout_s: float
+    since_s: float
     sent_s: float | None = None
     attempts: int = 0
     source: str = ""
@@ -55,6 +57,8 @@ class Outbox:
         self._clock = clock
         self._timeout_s = timeout_s
         self._entries: dict[str, dict[tuple[Kind, str], _Entry]] = {}
+        self._deleting: dict[str, int] = {}
+        """Deletions among the entries of each datanode: asked for each chunk that is collected, so never counted."""
         self._failures: dict[str, _Failure] = {}
         self._deleted: dict[tuple[str, str], int] = {}
 
@@ -62,17 +66,20 @@ class Outbox:
         """Have `target` pull; the first source carries the load. False: there is no room, or it does so already."""
         timeout_s = self._timeout_s + command.length / _SLOWEST_BYTES_PER_S
         return self._put(
-            target, "pull", command.chunk, _Entry(command, timeout_s, source=source, length=command.length)
+            target,
+            "pull",
+            command.chunk,
+            _Entry(command, timeout_s, self._clock.monotonic_s(), source=source, length=command.length),
         )
 
     def check(self, datanode: str, command: CheckReplica) -> bool:
         """Have a replica read and verified."""
         timeout_s = self._timeout_s + command.length / _SLOWEST_BYTES_PER_S
-        return self._put(datanode, "check", command.chunk, _Entry(command, timeout_s))
+        return self._put(datanode, "check", command.chunk, _Entry(command, timeout_s, self._clock.monotonic_s()))
 
     def delete(self, datanode: str, chunk: str) -> bool:
         """Have a replica moved to the local trash. Only for what a transaction has made safe to delete."""
-        return self._put(datanode, "delete", chunk, _Entry(None, self._timeout_s))
+        return self._put(datanode, "delete", chunk, _Entry(None, self._timeout_s, self._clock.monotonic_s()))
 
     def take(self, datanode: str) -> list[Command]:
         """The commands to send to this datanode now."""
@@ -98,13 +105,13 @@ class Outbox:
 
     def answered(self, datanode: str, kind: Kind, chunk: str) -> None:
         """The datanode has done it; no matter whether it was asked to."""
-        self._entries.get(datanode, {}).pop((kind, chunk), None)
+        self._drop(datanode, (kind, chunk))
         if kind == "pull":
             self._failures.pop(chunk, None)
 
     def pull_failed(self, datanode: str, chunk: str) -> int:
         """The datanode could not pull; returns how often in a row that chunk failed."""
-        self._entries.get(datanode, {}).pop(("pull", chunk), None)
+        self._drop(datanode, ("pull", chunk))
         if chunk not in self._failures and len(self._failures) >= _FAILURES_MAX:
             self._failures.pop(next(iter(self._failures)))
         failure = self._failures.setdefault(chunk, _Failure())
@@ -127,6 +134,7 @@ class Outbox:
     def begin_life(self, datanode: str) -> None:
         """The datanode was restarted: what it was told and has not answered, it does not know any more."""
         self._entries.pop(datanode, None)
+        self._deleting.pop(datanode, None)
 
     def streams(self, limit: int) -> Streams:
         """The pulls under way, as the repair planner counts them."""
@@ -162,7 +170,7 @@ class Outbox:
 
     def deleting(self, datanode: str) -> int:
         """Deletions that wait or are under way there."""
-        return sum(kind == "delete" for kind, _ in self._entries.get(datanode, {}))
+        return self._deleting.get(datanode, 0)
 
     def statistics(self) -> dict[Kind, int]:
         """Commands that wait or are under way."""
@@ -177,18 +185,30 @@ class Outbox:
         if (kind, chunk) in entries or len(entries) >= WAITING_MAX:
             return False
         entries[kind, chunk] = entry
+        if kind == "delete":
+            self._deleting[datanode] = self.deleting(datanode) + 1
         return True
+
+    def _drop(self, datanode: str, key: tuple[Kind, str]) -> None:
+        gone = self._entries.get(datanode, {}).pop(key, None)
+        if gone is not None and key[0] == "delete":
+            self._deleting[datanode] -= 1
 
     def _forget_old(self, datanode: str) -> None:
         now_s = self._clock.monotonic_s()
         entries = self._entries.get(datanode, {})
         for key, entry in list(entries.items()):
-            if entry.sent_s is None or now_s - entry.sent_s < entry.timeout_s:
+            if entry.sent_s is None:
+                # Nobody came for it: the datanode is gone, and a pull would hold its chunk and its source for ever.
+                if key[0] != "delete" and now_s - entry.since_s >= entry.timeout_s:
+                    self._drop(datanode, key)
+                continue
+            if now_s - entry.sent_s < entry.timeout_s:
                 continue
             if key[0] == "delete" and entry.attempts < _DELETE_ATTEMPTS:
                 entry.sent_s = None
             else:
-                del entries[key]
+                self._drop(datanode, key)
 
 
 class ReportTurns:

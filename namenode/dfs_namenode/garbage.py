@@ -122,8 +122,9 @@ class DeleteBudget:
 def safe_modes(*, known: int, unheard: int, dead: int, settled: bool, latched: bool) -> list[str]:
     """Why deletion and repair are held back now; empty if they are not. Reads, writes and commits never are.
 
-    known    datanodes that the store knows
+    known    datanodes that the store knows, without those that were given up and dead ones that had nothing
     unheard  of those, not heard since the start and not yet dead by silence
+    dead     of those, silent for long enough
     settled  the settling time after a restart is over
     latched  the store lags behind what datanodes have seen
     """

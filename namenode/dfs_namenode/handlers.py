@@ -3,6 +3,7 @@
 Separate from `app`, which builds the parts and runs them: here one sees at a glance what every operation depends on.
 """
 
+import asyncio
 import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,8 @@ from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.write_rules import WriteRules
 
 Handlers = Mapping[Operation[Any, Any], Handler]
+WALKS_AT_ONCE = 2
+"""Walks over whole trees; more wait, so that they never take all the threads that commits and reports need too."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,7 @@ def _datanode_handlers(parts: Parts) -> Handlers:
             orphan_age_ms=int(settings.orphan_age_s * 1000),
             budget=parts.budget,
             chunks=parts.counts.last.counts.chunks,
+            held_back=bool(parts.safe_modes()),
         )
 
     return {table.REGISTER: on_register, table.HEARTBEAT: on_heartbeat, table.REPORT: on_report}
@@ -218,6 +222,7 @@ def _datanode_handlers(parts: Parts) -> Handlers:
 
 def _read_handlers(parts: Parts) -> Handlers:
     settings, store = parts.facts.settings, parts.store
+    walks = asyncio.Semaphore(WALKS_AT_ONCE)
 
     def granting(caller: Caller) -> Granting:
         expires_ms = parts.clock.wall_ms() + int(settings.capability_ttl_s * 1000)
@@ -248,7 +253,8 @@ def _read_handlers(parts: Parts) -> Handlers:
         return await list_directory(request, store=store)
 
     async def on_usage(request: m.Stat, _: Caller) -> m.Usage:
-        return await usage(request, store=store)
+        async with walks:
+            return await usage(request, store=store)
 
     async def on_places(request: m.Open, _: Caller) -> m.FilePlaces:
         return await places(request, store=store, cluster=parts.liveness.view())

@@ -8,12 +8,17 @@ sequence numbers go on beyond the highest seen, so that no number ever means two
 
 from collections.abc import Callable
 
+from dfs.protocol.errors import Conflict
 from dfs.protocol.ids import new_id
 from dfs_namenode.store import meta
 from dfs_namenode.store.transaction import Transaction
 
 SEQ_MARGIN = 1_000_000
 """How far beyond the highest number seen the new history begins: other datanodes may have seen more."""
+
+SEQ_PLAUSIBLE = 1 << 52
+"""A number that no history reaches (a million changes a second for a century). Taken over from a datanode that is
+damaged or lies, it would soon leave the bounds of the messages, and nobody could speak with this namenode any more."""
 
 
 def lags(*, seq_seen: int, last_seq: int) -> bool:
@@ -24,9 +29,16 @@ def lags(*, seq_seen: int, last_seq: int) -> bool:
 def latch_if_behind(
     tx: Transaction, *, datanode: str, seq_seen: int, random_bytes: Callable[[int], bytes] | None = None
 ) -> bool:
-    """Latch if the datanode has seen a number that the store has not given out. Repeatable. True: it did."""
+    """Latch if the datanode has seen a number that the store has not given out. Repeatable. True: it did.
+
+    Raises Conflict: no namenode ever showed it such a number
+    """
     if not lags(seq_seen=seq_seen, last_seq=tx.last_seq):
         return False
+    if seq_seen >= SEQ_PLAUSIBLE:
+        raise Conflict(
+            f"{datanode} says that it has seen the change {seq_seen}, which can't be; give it an empty --dir"
+        )
     if meta.latch(tx) is None:
         found = meta.identity(tx)
         assert found is not None

@@ -12,7 +12,7 @@ from dfs_namenode.content_rules import ChunkFacts
 from dfs_namenode.introduction import Introduced, ReadChunk
 from dfs_namenode.liveness import ClusterView
 from dfs_namenode.repair import priority_of
-from dfs_namenode.store import chunks, replicas, work
+from dfs_namenode.store import chunks, work
 from dfs_namenode.store.schema import WORK_UNDER_REPLICATED
 from dfs_namenode.store.transaction import Transaction
 
@@ -78,7 +78,9 @@ class Introducer:
         for chunk, introduced in self._introduced.items():
             needed = self._cluster.write_min(self._wanted.get(chunk, 1))
             introduction.require_enough(introduced, needed=needed)
-        for chunk in self._published - self._introduced.keys():
+        # Chunks that the draft introduced earlier, whether a staged file or an extent of an action has bytes in them.
+        used = {chunk for chunk, length in self._references.items() if length}
+        for chunk in sorted((self._published | used) - self._introduced.keys()):
             introduction.require_replicas(
                 chunk,
                 chunks.good_replicas(self._tx, chunk),
@@ -99,7 +101,12 @@ class Introducer:
 
     def _note_work(self, chunk: bytes, replication: int) -> None:
         introduced = self._introduced.get(chunk)
-        good = replicas.good_count(self._tx, chunk.hex()) if introduced is None else len(introduced.counted)
+        if introduced is None:
+            # A row at a dead datanode is no replica here: what it lacks was judged by the old number, and is settled.
+            held = chunks.good_replicas(self._tx, chunk)
+            good = sum(self._cluster.serves(datanode, volume) for datanode, volume in held)
+        else:
+            good = len(introduced.counted)
         priority = priority_of(good, self._cluster.copies_wanted(replication))
         if priority is not None:
             work.put(self._tx, chunk.hex(), why=WORK_UNDER_REPLICATED, priority=priority)

@@ -28,6 +28,8 @@ SUSPECT_S = 30.0
 """How long the word of a peer that a datanode fails it is remembered."""
 _DURABLE_STATES = ("in_service", "full")
 """Volumes whose receipts count: a full one takes no more, but what it took is safe."""
+GIVEN_UP_AFTER_DEATHS = 12
+"""Times the silence that makes a datanode dead, after which it is no part of an outage any more: an hour by default."""
 RESERVATION_S = 15.0
 """How long granted space counts as used: by then the data is coming in, or never will."""
 
@@ -239,6 +241,15 @@ class Liveness:
         if self._clock.monotonic_s() - self._started_s >= self._dead_after_s:
             return 0
         return sum(heard.at_s is None for heard in self._heard.values())
+
+    def given_up(self) -> frozenset[str]:
+        """Datanodes that were silent for so long that nobody waits for them: replaced, most likely."""
+        now_s, limit_s = self._clock.monotonic_s(), GIVEN_UP_AFTER_DEATHS * self._dead_after_s
+        return frozenset(
+            name
+            for name, heard in self._heard.items()
+            if now_s - (self._started_s if heard.at_s is None else heard.at_s) >= limit_s
+        )
 
     def view(self) -> ClusterView:
         """The datanodes now."""

@@ -2,7 +2,8 @@
 
 The strategy. A replica counts if it is good and on a datanode that is not dead. A chunk with too few is pulled by a
 datanode that has none, the chunks with one replica left first. A replica that is known to be bad is deleted only when
-enough good ones are there; where no other datanode could take the replacement, it goes first, into its datanode's local
+enough good ones are there. Where no other datanode could take the replacement, its own one pulls it beside the bad
+one, and swaps them once it is whole; only a datanode without room for both drops the bad one first, into its local
 trash, and a good one must be there. A chunk without any good replica waits: it may come back with its datanode, and
 nothing is ever forgotten because it is missing. Surplus replicas hurt nobody and are left alone.
 """
@@ -170,6 +171,7 @@ def _pulls(
     avoid: Collection[str],
     rng: Random,
 ) -> list[Instruction]:
+    """Pulls of what is missing, to datanodes that have none; where there are none, to those that have a bad one."""
     pulls: list[Instruction] = []
     taken = {replica.datanode for replica in need.replicas}
     racks = {cluster.datanodes[replica.datanode].rack for replica in good}
@@ -180,11 +182,17 @@ def _pulls(
             break
         target = _target(need, cluster, streams, exclude={*taken, *avoid}, racks=racks, rng=rng)
         if target is None:
-            # A third datanode that is merely busy is worth waiting for; if there is none, the bad one makes room.
-            in_the_way = [r.datanode for r in need.replicas if not r.good and cluster.state(r.datanode) == "live"]
-            if in_the_way and not pulls and not cluster.candidates(exclude=taken):
-                pulls.append(DropReplica(need.chunk, in_the_way[0]))
-            break
+            # A third datanode that is merely busy is worth waiting for.
+            if cluster.candidates(exclude=taken):
+                break
+            beside = [r.datanode for r in need.replicas if not r.good and cluster.state(r.datanode) == "live"]
+            kept = taken.difference(beside)
+            if not any(c.largest_bytes >= need.length for c in cluster.candidates(exclude=kept)):
+                pulls += [DropReplica(need.chunk, name) for name in beside[:1] if not pulls]
+                break
+            target = _target(need, cluster, streams, exclude={*kept, *avoid}, racks=racks, rng=rng)
+            if target is None:
+                break
         first = able[0]
         ordered = (first, *(name for name in sources if name != first))
         streams.add(first, target, need.length)

@@ -31,7 +31,7 @@ from dfs.protocol.server import (
     send_answer,
     send_error,
 )
-from dfs.protocol.transport import Transport
+from dfs.protocol.transport import Transport, receipts_wait_s
 
 CHUNK = "0123456789abcdef" * 2
 SEED = 20260101
@@ -333,3 +333,12 @@ def test_a_port_in_use_is_said_in_one_sentence() -> None:
 def test_the_announced_size_of_a_put_covers_data_and_footer() -> None:
     assert wire_size(1) == 1 + 8 + 24
     assert wire_size(BLOCK_SIZE + 1) == BLOCK_SIZE + 1 + 16 + 24
+
+
+def test_whoever_waits_for_a_silent_datanode_gives_up_before_those_who_wait_for_him() -> None:  # F10
+    for length in (1, 1 << 20, 64 << 20, 1 << 30):
+        waits = [receipts_wait_s(15.0, length, behind) for behind in (2, 1, 0)]
+        assert waits[0] - waits[1] >= 1
+        assert waits[1] - waits[2] >= 1
+    assert receipts_wait_s(15.0, 4096, 2) <= 10
+    assert receipts_wait_s(15.0, 64 << 20, 0) == 15

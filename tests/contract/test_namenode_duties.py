@@ -19,10 +19,12 @@ from dfs.protocol.server import Caller
 from dfs_namenode.__main__ import main as operator
 from dfs_namenode.app import Namenode
 from dfs_namenode.founding import found
+from dfs_namenode.monitors.repair import Repair
 from dfs_namenode.settings import NamenodeSettings
 from dfs_namenode.steady_clock import SteadyClock
-from dfs_namenode.store import meta
+from dfs_namenode.store import meta, work
 from dfs_namenode.store.sqlite import SqliteStore
+from dfs_namenode.store.transaction import Transaction
 from fixtures.namenode_store import FakeClock
 
 ANYBODY = Caller("anybody")
@@ -474,3 +476,289 @@ def test_a_leader_that_was_replaced_writes_nothing_more(bench: Bench, papers: li
     bench.machine.advance(bench.settings.read_grace_s + 1)
     with pytest.raises(Conflict, match="another namenode leads"):
         bench.turn("sweep")
+
+
+# --- clusters that change ---------------------------------------------------------------------------------------
+
+
+def test_chunks_of_a_small_cluster_spread_when_it_grows(bench: Bench) -> None:
+    first, second, third = papers = [Paper(f"dn{number}") for number in range(1, 4)]
+    for paper in papers[:2]:
+        bench.register(paper)
+        bench.obey(paper)
+    chunks = {bench.put(f"/f{number}", [first, second]) for number in range(3)}
+    bench.turn("watch", "spread", "spread", "repair")
+    assert bench.status().under_replicated == 0, "two datanodes can't have three replicas"
+    bench.register(third)
+    bench.obey(third)
+    bench.restart()
+    for paper in papers:
+        bench.beat(paper)
+    bench.turn("spread", "spread", "repair", "repair")
+    for _ in range(3):
+        bench.obey(third)
+        bench.turn("repair")
+    assert third.disk == chunks
+    assert bench.status().under_replicated == 0
+    before = bench.rows("SELECT seq FROM counters")
+    bench.turn("spread", "spread")
+    assert bench.rows("SELECT * FROM work") == []
+    assert bench.rows("SELECT seq FROM counters") == before
+
+
+def test_a_cluster_that_grows_gives_a_file_that_wants_more_what_it_can(bench: Bench, papers: list[Paper]) -> None:
+    chunk = bench.put("/f", papers[:3])
+    bench.turn("spread", "spread")
+    more = m.SetAttributes(path="/f", replication=5)
+    bench.call(table.COMMIT, m.Commit(op_id=bench.op_id(), actions=[more]))
+    late = Paper("dn5")
+    for _ in range(2):
+        bench.turn("spread", "spread", "repair")
+        for paper in papers:
+            bench.obey(paper)
+    assert chunk in papers[3].disk
+    assert bench.status().under_replicated == 0
+    bench.register(late)
+    bench.obey(late)
+    bench.turn("spread", "spread", "repair")
+    bench.obey(late)
+    assert late.disk == {chunk}
+
+
+def test_datanodes_that_are_gone_for_good_hold_nobody_back_for_ever(bench: Bench, papers: list[Paper]) -> None:
+    bench.put("/f", papers[:3])
+    for _ in range(4):
+        bench.machine.advance(10)
+        for paper in papers[2:]:
+            bench.beat(paper)
+    bench.turn("watch", "repair")
+    assert [mode.split(":")[0] for mode in bench.status().safe_modes] == ["mass outage"]
+    for _ in range(40):
+        bench.machine.advance(10)
+        for paper in papers[2:]:
+            bench.beat(paper)
+    assert bench.status().safe_modes == []
+    bench.turn("repair")
+    assert bench.obey(papers[3]) == ["Replicate"]
+
+
+def test_datanodes_that_had_nothing_and_left_are_no_mass_outage(bench: Bench, papers: list[Paper]) -> None:
+    bench.put("/f", papers[2:5])
+    for _ in range(4):
+        bench.machine.advance(10)
+        for paper in papers[2:]:
+            bench.beat(paper)
+    assert [node.state for node in bench.status().datanodes].count("dead") == 2
+    assert bench.status().safe_modes == []
+
+
+def test_a_volume_that_was_taken_out_takes_its_replicas_along(bench: Bench, papers: list[Paper]) -> None:  # F38
+    chunk = bench.put("/f", papers[:3])
+    lost = papers[0]
+    old_volume, lost.volume, lost.boot, lost.disk = lost.volume, new_id(9), new_id(10), set()
+    proof = register_proof(bench.keys.of(lost.name), lost.name, lost.boot)
+    bench.register(lost, cluster=bench.cluster, proof=proof)
+    bench.obey(lost)
+    assert bench.rows("SELECT count(*) FROM replica") == [(2,)]
+    bench.turn("repair")
+    for paper in papers:
+        bench.obey(paper)
+    assert bench.rows("SELECT count(*) FROM replica") == [(3,)]
+    lost.volume, lost.boot, lost.disk = old_volume, new_id(11), {chunk}
+    proof = register_proof(bench.keys.of(lost.name), lost.name, lost.boot)
+    bench.register(lost, cluster=bench.cluster, proof=proof)
+    bench.obey(lost)
+    held = bench.rows("SELECT volume FROM replica WHERE datanode = 1")
+    assert held == [(bytes.fromhex(old_volume),)], "what returns with its disk is adopted"
+
+
+def test_a_file_that_comes_to_want_more_does_not_count_the_dead(bench: Bench, papers: list[Paper]) -> None:
+    settled = m.SetAttributes(path="/f", replication=2)
+    more = m.SetAttributes(path="/f", replication=3)
+    chunk = bench.put("/f", papers[:3])
+    bench.call(table.COMMIT, m.Commit(op_id=bench.op_id(), actions=[settled]))
+    for _ in range(4):
+        bench.machine.advance(10)
+        for paper in papers[1:]:
+            bench.beat(paper)
+    bench.turn("watch", "repair")
+    assert bench.rows("SELECT * FROM work") == [], "two of two are left"
+    bench.call(table.COMMIT, m.Commit(op_id=bench.op_id(), actions=[more]))
+    bench.turn("repair")
+    bench.obey(papers[3])
+    assert papers[3].disk == {chunk}
+
+
+def test_a_scan_of_another_history_drops_no_rows(bench: Bench, papers: list[Paper]) -> None:  # F63
+    bench.put("/f", papers[:3])
+    papers[0].disk.clear()
+    bench.report(papers[0], as_of=bench.rows("SELECT seq FROM counters")[0][0] + 1)
+    assert bench.rows("SELECT count(*) FROM replica") == [(3,)]
+
+
+def test_who_reads_from_a_tree_that_is_not_taken_apart_yet_keeps_the_grace(bench: Bench, papers: list[Paper]) -> None:
+    make = m.MakeDirectory(path="/a")
+    bench.call(table.COMMIT, m.Commit(op_id=bench.op_id(), actions=[make]))
+    bench.put("/a/f", papers[:3])
+    opened = bench.call(table.OPEN, m.Open(path="/a/f"))
+    bench.call(table.COMMIT, m.Commit(op_id=bench.op_id(), actions=[m.Remove(path="/a", recursive=True)]))
+    grace_s = bench.settings.read_grace_s
+    bench.machine.advance(grace_s - 60)
+    bench.call(table.LOCATE, m.Locate(content=opened.layout.content))
+    bench.turn("sweep")
+    bench.machine.advance(grace_s - 60)
+    bench.turn("sweep")
+    assert bench.call(table.LOCATE, m.Locate(content=opened.layout.content)).extents
+
+
+def test_a_datanode_that_an_operator_has_forgotten_is_waited_for_no_more(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wiped, fresh = Paper("wiped"), Paper("fresh")
+    bench.register(wiped)
+    bench.obey(wiped)
+    chunk = bench.put("/f", [wiped])
+    bench.turn("spread", "spread")
+    bench.register(fresh)
+    bench.obey(fresh)
+    for _ in range(100):
+        bench.machine.advance(10)
+        bench.beat(fresh)
+    with pytest.raises(NotEnoughDatanodes):
+        bench.call(table.ALLOCATE, m.Allocate(count=1, length=LENGTH, replication=3))
+    bench.store.close()
+    assert operator(["forget-datanode", bench.directory, "nobody"]) == 2
+    assert operator(["forget-datanode", bench.directory]) == 2
+    assert operator(["forget-datanode", bench.directory, "wiped"]) == 0
+    assert capsys.readouterr().out == "wiped is forgotten, with 1 replicas, the last known ones of 1 chunks\n"
+    bench.start()
+    bench.beat(fresh)
+    assert [node.id for node in bench.status().datanodes] == ["fresh"]
+    bench.put("/g", [fresh])
+    assert bench.status().missing == 1, "the file is there, and waits for its bytes"
+    with pytest.raises(StaleIncarnation):
+        bench.beat(wiped)
+    assert bench.register(wiped).incarnation == 2, "a returning disk begins a new life"
+    bench.obey(wiped)
+    bench.turn("spread", "spread", "repair")
+    assert bench.obey(fresh) == ["Replicate"]
+    bench.turn("spread", "spread", "repair")
+    bench.obey(wiped)
+    bench.turn("repair")
+    assert chunk in fresh.disk
+    assert len(wiped.disk) == 2
+    assert bench.status().under_replicated == 0
+
+
+def test_a_repair_whose_target_dies_before_it_hears_of_it_goes_to_another(bench: Bench, papers: list[Paper]) -> None:
+    chunk = bench.put("/f", papers[:3])
+    rest = [papers[1], papers[2], *(Paper(f"dn{number}") for number in range(5, 8))]
+    for paper in rest[2:]:
+        bench.register(paper)
+        bench.obey(paper)
+    for _ in range(4):
+        bench.machine.advance(10)
+        for paper in [*rest, papers[3]]:
+            bench.beat(paper)
+    bench.turn("watch", "repair")
+    (name,) = bench.node.parts.outbox.under_way()[chunk]
+    target = next(paper for paper in [papers[3], *rest] if paper.name == name)
+    others = [paper for paper in [papers[3], *rest] if paper is not target]
+    for _ in range(5):
+        bench.machine.advance(10)
+        for paper in others:
+            bench.beat(paper)
+    bench.turn("watch", "repair")
+    for paper in others:
+        bench.obey(paper)
+    assert sum(chunk in paper.disk for paper in others) == 3
+
+
+def test_a_chunk_is_not_settled_by_a_view_from_before_its_datanode_died(
+    bench: Bench, papers: list[Paper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk = bytes.fromhex(bench.put("/f", papers[:3]))
+    parts = bench.node.parts
+
+    def notice(tx: Transaction) -> None:
+        work.put_many(tx, [(chunk, work.urgency(2))], why=0)
+
+    bench.store.write_blocking(notice)
+    before = Repair._window
+
+    def window_while_one_dies(repair: Repair, cluster: Any) -> Any:
+        found = before(repair, cluster)
+        bench.machine.advance(31)
+        for paper in papers[1:]:
+            parts.liveness.heard(paper.name, volumes=paper.volumes())
+        bench.store.write_blocking(notice)
+        return found
+
+    monkeypatch.setattr(Repair, "_window", window_while_one_dies)
+    bench.turn("repair")
+    assert bench.rows("SELECT chunk_id FROM work") == [(chunk,)]
+
+
+def test_what_many_operations_left_is_forgotten_as_fast_as_they_came(bench: Bench, papers: list[Paper]) -> None:  # I9
+    count = 60_000
+
+    def fill(tx: Transaction) -> None:
+        numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
+        old = "unhex(printf('%012x%020x', 1000, i))"
+        tx.run(f"{numbers} INSERT INTO op_result SELECT {old}, x'00', i, 0, x'00' FROM n")
+        tx.run(f"{numbers} INSERT INTO change (seq, n, op, inode_id, at_ms) SELECT -i, 0, 'put', i, 1000 FROM n")
+
+    bench.store.write_blocking(fill)
+    bench.turn("forget")
+    assert bench.rows("SELECT count(*) FROM op_result WHERE request_digest = x'00'") == [(0,)]
+    assert bench.rows("SELECT count(*) FROM change WHERE seq < 0") == [(0,)]
+
+
+def test_a_report_deletes_nothing_while_the_namenode_waits_for_the_others(bench: Bench, papers: list[Paper]) -> None:
+    # I4
+    orphan = new_id(bench.machine.now_ms)
+    papers[0].disk.add(orphan)
+    bench.machine.advance(2 * DAY_S)
+    for paper in papers:
+        bench.beat(paper)
+    bench.restart()
+    bench.beat(papers[0])
+    bench.report(papers[0])
+    assert bench.rows("SELECT * FROM chunk") == []
+    for paper in papers:
+        bench.beat(paper)
+    assert bench.status().safe_modes == []
+    bench.report(papers[0])
+    assert bench.rows("SELECT state FROM chunk") == [(2,)]
+    assert bench.obey(papers[0]) == ["DeleteReplicas"]
+
+
+def test_a_number_that_no_history_reaches_is_not_taken_over(bench: Bench, papers: list[Paper]) -> None:
+    papers[0].seq_seen = (1 << 62) - 1
+    with pytest.raises(Conflict, match="which can't be"):
+        bench.beat(papers[0])
+    liar = Paper("liar")
+    liar.seq_seen = 1 << 52
+    with pytest.raises(Conflict, match="which can't be"):
+        bench.register(liar, cluster=bench.cluster)
+    assert bench.status().safe_modes == []
+    assert bench.rows("SELECT seq FROM counters")[0][0] < 100
+
+
+def test_walks_over_whole_trees_leave_threads_for_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most = 0, 0
+
+    async def slow(request: m.Stat, *, store: SqliteStore) -> m.Usage:
+        nonlocal running, most
+        running, most = running + 1, max(most, running + 1)
+        await asyncio.sleep(0)
+        running -= 1
+        return m.Usage(files=0, directories=1, bytes=0, replicated_bytes=0)
+
+    monkeypatch.setattr("dfs_namenode.handlers.usage", slow)
+
+    async def ask() -> None:
+        await asyncio.gather(*(bench.handlers[table.USAGE](m.Stat(path="/"), ANYBODY) for _ in range(20)))
+
+    bench.loop.run(ask())
+    assert most == 2

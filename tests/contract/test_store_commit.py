@@ -867,6 +867,20 @@ def test_a_draft_whose_replicas_are_gone_is_not_published(bench: Bench) -> None:
     assert bench.open("/f").layout.extents[0].chunk == again.id
 
 
+def test_a_pack_of_a_draft_whose_replicas_are_gone_is_not_published(bench: Bench) -> None:
+    # I1, F98
+    draft = bench.new_id()
+    pack = bench.chunk(b"x")
+    bench.stage(draft, chunks=[pack], actions=[PutFile(path="/f", extents=[whole(pack)])])
+    bench.change("dn1", state="dead")
+    bench.change("dn2", state="dead")
+    with pytest.raises(ReceiptRefused, match="has 1 replicas in service, and needs 2"):
+        bench.commit(draft=draft)
+    bench.change("dn2", state="live")
+    bench.commit(draft=draft)
+    bench.check_references()
+
+
 # --- the change log ---------------------------------------------------------------------------------------------
 
 
@@ -888,3 +902,13 @@ def test_the_log_tells_what_is_needed_to_undo(bench: Bench) -> None:
     assert bench.value("SELECT min(seq) FROM change") == first + 1
     assert bench.store.write_blocking(lambda tx: oplog.forget_changes(tx, before_ms=before_ms, limit=100)) == 3
     assert bench.value("SELECT count(*) FROM change") == 1
+
+
+def test_forgetting_changes_goes_in_steps_of_rows_and_never_splits_an_operation(bench: Bench) -> None:
+    for number in range(3):
+        bench.commit(*(MakeDirectory(path=f"/d{number}-{n}") for n in range(3000)))
+    bench.clock.advance(1000)
+    before_ms = bench.clock.wall_ms() - 500_000
+    assert bench.store.write_blocking(lambda tx: oplog.forget_changes(tx, before_ms=before_ms, limit=3500)) == 6000
+    assert bench.rows("SELECT DISTINCT seq FROM change") == [(bench.value("SELECT max(seq) FROM change"),)]
+    assert bench.store.write_blocking(lambda tx: oplog.forget_changes(tx, before_ms=before_ms, limit=3500)) == 3000

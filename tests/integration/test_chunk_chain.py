@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import socket
 import time
@@ -26,6 +27,7 @@ from dfs.protocol.errors import (
     OutcomeUnknown,
     RangeNotSatisfiable,
     ReplicaNotFound,
+    Unavailable,
 )
 from dfs.protocol.transport import Transport
 from fixtures.datanode_process import DatanodeProcess, wait_until
@@ -345,6 +347,34 @@ def test_a_repair_pulls_block_by_block_from_sources_that_are_each_damaged(tmp_pa
         assert cluster.get(2, chunk, 0, len(data)) == data
 
 
+def test_a_bad_replica_stays_until_its_replacement_is_whole_and_then_gives_way(lone: Cluster) -> None:  # F39
+    data = some_bytes(3 << 20)
+    chunk = lone.namenode.new_chunk()
+    lone.put(chunk, data, ["dn0", "dn1"])
+    with open(lone.file(1, chunk), "r+b") as file:
+        file.seek(HEADER_SIZE + 100)
+        file.write(bytes([data[100] ^ 1]))
+    rotten = lone.file(1, chunk).read_bytes()
+    with pytest.raises(CorruptReplica):
+        lone.get(1, chunk, 0, 200)
+
+    def replicate(digest: str) -> m.Replicate:
+        return m.Replicate(
+            chunk=chunk, length=len(data), digest=digest, sources=[m.Target("dn0", lone.nodes[0].url)],
+            capability=lone.namenode.capability("r", chunk, ["dn0"]),
+        )  # fmt: skip
+
+    beats = lone.namenode.heartbeats
+    lone.namenode.commands["dn1"] = [replicate(tree_digest(b"another"))]
+    wait_until(lambda: any(chunk in beat.failed for beat in beats))
+    assert lone.file(1, chunk).read_bytes() == rotten, "its replacement could not be had"
+    lone.namenode.commands["dn1"] = [replicate(tree_digest(data))]
+    wait_until(lambda: any(one.chunk == chunk for beat in beats for one in beat.stored))
+    assert lone.get(1, chunk, 0, len(data)) == data
+    assert lone.names_in(1, "tmp") == []
+    assert lone.names_in(1, "trash") == [chunk]
+
+
 def test_a_repair_of_the_wrong_bytes_is_refused_and_told(lone: Cluster) -> None:  # F41
     chunk = lone.namenode.new_chunk()
     lone.put(chunk, b"some bytes", ["dn0"])
@@ -485,6 +515,28 @@ def test_a_hung_member_is_failed_without_holding_the_chunk_up(tmp_path: Path) ->
         assert [hop.datanode for hop in stored.failed] == ["b"]
 
 
+def test_a_silent_tail_is_blamed_and_not_the_one_who_waits_for_it(tmp_path: Path) -> None:  # F10
+    with FakeNamenode() as namenode, ExitStack() as stack:
+        nodes = [
+            stack.enter_context(DatanodeProcess(tmp_path / name, namenode.url, name, receipts_s=1.0)) for name in "abc"
+        ]
+        for node in nodes:
+            node.wait_ready()
+        wait_until(lambda: len({beat.datanode for beat in namenode.heartbeats}) == 3)
+        nodes[2].process.send_signal(signal.SIGSTOP)
+        chunk = namenode.new_chunk()
+        data = some_bytes(5000)
+        table = block_table(data)
+        started = time.monotonic()
+        stored = stack.enter_context(closing(Transport(receipts_s=1.0))).put_chunk(
+            nodes[0].url, chunk=chunk, capability=namenode.capability("w", chunk, ["a", "b", "c"]), pieces=[data],
+            length=len(data), table=table, root=root_digest(len(data), table), behind=2,
+        )  # fmt: skip
+        assert namenode.receipts(stored) == ["a", "b"]
+        assert [hop.datanode for hop in stored.failed if hop.culprit] == ["c"]
+        assert time.monotonic() - started < 1.5
+
+
 def test_a_check_reads_the_disk_and_tells_what_it_found(lone: Cluster) -> None:  # F40
     good, rotten, absent = (lone.namenode.new_chunk() for _ in range(3))
     data = some_bytes(50_000)
@@ -504,6 +556,29 @@ def test_a_check_reads_the_disk_and_tells_what_it_found(lone: Cluster) -> None: 
 
     wait_until(lambda: len(found()) == 3)
     assert found() == {good: True, rotten: False, absent: False}
+
+
+def test_a_datanode_without_descriptors_says_so_and_condemns_no_replica(lone: Cluster) -> None:  # F89
+    chunk = lone.namenode.new_chunk()
+    lone.put(chunk, b"x" * 1000, ["dn0"])
+    with pytest.raises(ReplicaNotFound):
+        lone.get(0, lone.namenode.new_chunk(), 0, 1)  # the connection stays
+    pid = lone.nodes[0].process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    lone.get(0, chunk, 0, 1)
+    other = lone.namenode.new_chunk()
+    lone.put(other, b"y" * 1000, ["dn0"])
+    highest = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(highest, 8), limits[1]))
+    try:
+        with pytest.raises(Unavailable):
+            lone.get(0, other, 0, 1000)
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert lone.get(0, other, 0, 1000) == b"y" * 1000
+    seen = len(lone.namenode.heartbeats)
+    wait_until(lambda: len(lone.namenode.heartbeats) > seen + 1)
+    assert [one for beat in lone.namenode.heartbeats for one in beat.checked] == []
 
 
 def test_a_report_comes_when_it_is_asked_for(lone: Cluster) -> None:
@@ -541,6 +616,10 @@ def test_sigterm_does_not_wait_for_a_sender_that_says_nothing(lone: Cluster) -> 
     started = time.monotonic()
     assert lone.nodes[0].stop() == 0
     assert time.monotonic() - started < 13
+    assert lone.names_in(0, "tmp") == [], "the stream was ended, not left hanging"
+    assert "Traceback" not in lone.nodes[0].log()
+    with pytest.raises((Unavailable, OutcomeUnknown)):
+        outgoing.finish()
     outgoing.abort()
     lone.nodes[0] = lone.start(0).wait_ready()
     assert lone.names_in(0, "tmp") == []

@@ -7,7 +7,7 @@ import pytest
 
 from dfs.cli import run
 from dfs.cli.commands import COMMANDS
-from dfs.cli.failures import SomeFailed, explain
+from dfs.cli.failures import SomeFailed, explain, tell
 from dfs.cli.session import Failures, Session
 from dfs.protocol import errors
 
@@ -37,6 +37,38 @@ def test_ctrl_c_says_nothing_and_is_130() -> None:
     assert explain(KeyboardInterrupt()) == ("", 130)
 
 
+def test_a_full_stdout_is_named() -> None:
+    assert explain(OSError(errno.ENOSPC, "No space left on device")) == ("stdout: no space left on device", 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("new\nline", r"new\nline"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("c\x9b1", r"c\x9b1"),
+        ("x\udcff", r"x\xff"),
+        ("ü", "ü"),
+    ],
+)
+def test_a_name_cannot_break_the_line_or_steer_the_terminal(
+    name: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(f"{name}: no such file or directory")
+    assert capsys.readouterr().err == f"dfs: {shown}: no such file or directory\n"
+
+
+def test_ctrl_c_while_modules_are_imported_is_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dfs.cli._run", interrupted)
+    assert run(["ls"]) == 130
+    assert capsys.readouterr().err == ""
+
+
 def test_a_bug_is_one_sentence_that_says_how_to_see_more() -> None:
     sentence, exit_code = explain(KeyError("x"))
     assert "KeyError" in sentence
@@ -51,6 +83,12 @@ def test_a_bug_is_one_sentence_that_says_how_to_see_more() -> None:
         (["versoin"], "did you mean 'version'?"),
         (["mini", "--port", "x"], 'see "dfs mini --help"'),
         (["version", "--nope"], 'see "dfs version --help"'),
+        (["head", "-n", "x", "/a"], "'x' is not a whole number"),
+        (["chown", ":", "/a"], "':' names nobody"),
+        (["namenode", "--log-level", "loud"], "the setting log_level must be debug, info, warning"),
+        (["datanode", "--log-level", "loud"], "the setting log_level must be debug, info, warning"),
+        (["datanode", "--namenode", "ftp://x"], "'ftp://x' is not the URL of a namenode"),
+        (["datanode", "--max-streams", "x"], "max_streams must be a whole number"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_2(
@@ -84,6 +122,11 @@ def test_a_dfs_url_chooses_the_namenode() -> None:
     assert session.path("dfs://nn:9870") == "/"
 
 
+def test_repeated_slashes_are_one() -> None:
+    assert Session().path("//a///b/") == "/a/b/"
+    assert Session().path("dfs://nn:9870//a//b") == "/a/b"
+
+
 def test_one_command_works_on_one_cluster() -> None:
     session = Session()
     with pytest.raises(click.UsageError, match="two clusters"):
@@ -104,6 +147,23 @@ def test_if_every_item_failed_for_one_reason_that_is_the_exit_code(capsys: pytes
         failures.finish()
     assert caught.value.exit_code == 3
     assert capsys.readouterr().err == "dfs: /a: no such file or directory\ndfs: /b: no such file or directory\n"
+
+
+def test_dfs_debug_shows_where_an_item_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        failures = Failures()
+        with failures.item():
+            raise errors.FileNotFound("/a: no such file or directory")
+
+    fail()
+    assert capsys.readouterr().err == "dfs: /a: no such file or directory\n"
+    monkeypatch.setenv("DFS_DEBUG", "1")
+    fail()
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert told.endswith("dfs: /a: no such file or directory\n")
 
 
 @pytest.mark.parametrize("second", [None, errors.NotPermitted("no")])

@@ -1,8 +1,10 @@
 """What the commands decide by themselves, without a cluster."""
 
 import io
+import itertools
 import random
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -10,15 +12,37 @@ import pytest
 
 from dfs.cli.attributes import new_mode
 from dfs.cli.cat import start_of_last_lines
+from dfs.cli.commands import COMMANDS, root
+from dfs.cli.examples import EXAMPLES
 from dfs.cli.generate import EXIT_CODES
 from dfs.cli.move import within
-from dfs.cli.progress import progress, shorten
+from dfs.cli.progress import clock_text, progress, shorten
 from dfs.cli.status import health, is_healthy
 from dfs.processes import ServerProcess
 from dfs.protocol import errors
 from dfs.protocol.messages import DatanodeStatus, Status
 
 ID = "0" * 32
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_has_examples_that_fit_and_that_are_accepted(name: str) -> None:
+    command = root.get_command(click.Context(root, info_name="dfs"), name)
+    assert command is not None
+    assert "Examples:" in (command.epilog or "")
+    assert max(map(len, EXAMPLES[name])) <= 74
+    for example in joined(EXAMPLES[name]):
+        words = shlex.split(example, comments=True)
+        ours = words[words.index("dfs") + 1 :] if "dfs" in words else []
+        ours = list(itertools.takewhile(lambda word: word not in ("|", ">", "&&"), ours))
+        if ours and ours[0] not in ("namenode", "datanode", "admin"):
+            assert ours[0] == name
+            command.make_context(name, ours[1:])
+
+
+def joined(lines: tuple[str, ...]) -> list[str]:
+    """Command lines, those that a backslash continues in one piece."""
+    return "\n".join(lines).replace("\\\n", " ").splitlines()
 
 
 @pytest.mark.parametrize(
@@ -135,6 +159,14 @@ def test_the_bar_counts_what_threads_report(monkeypatch: pytest.MonkeyPatch) -> 
     assert "100%" in screen.getvalue()
     lines = re.sub(r"\x1b\[\??\d*[a-zA-Z]", "", screen.getvalue()).replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= 79
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0:01"), (65, "1:05"), (3599.5, "1:00:00"), (3723, "1:02:03"), (864_000, "10 d")],
+)
+def test_the_time_left_reads_like_a_clock(seconds: float, text: str) -> None:
+    assert clock_text(seconds) == text
 
 
 def test_a_long_label_keeps_its_end() -> None:

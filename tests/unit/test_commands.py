@@ -44,6 +44,17 @@ def test_a_pull_that_is_not_answered_is_forgotten_so_that_it_is_planned_anew(out
     assert outbox.under_way() == {}
 
 
+def test_a_pull_that_nobody_comes_for_holds_neither_its_chunk_nor_its_source(outbox: Outbox, clock: FakeClock) -> None:
+    outbox.pull("dn1", pull(), source="dn2")
+    outbox.check("dn1", CheckReplica(chunk=CHUNK, length=100, digest="d" * 32))
+    clock.advance(29)
+    assert outbox.under_way() == {CHUNK: ["dn1"]}
+    clock.advance(2)
+    assert outbox.under_way() == {}
+    assert outbox.streams(2).sending == {}
+    assert outbox.take("dn1") == []
+
+
 def test_a_deletion_is_sent_three_times_and_packed_with_others(outbox: Outbox, clock: FakeClock) -> None:
     for number in range(commands.DELETES_IN_ANSWER + 1):
         outbox.delete("dn1", f"{number:032x}")
@@ -107,3 +118,23 @@ def test_reports_are_asked_of_few_datanodes_at_a_time_and_again_if_none_comes(cl
     assert turns.waiting() == 2
     clock.advance(601)
     assert turns.take("dn2") == [SendReport()]
+
+
+def test_deletions_are_counted_without_looking_at_each(outbox: Outbox, clock: FakeClock) -> None:
+    for number in range(4):
+        assert outbox.delete("dn1", f"{number:032x}")
+    assert not outbox.delete("dn1", "0" * 32)
+    outbox.pull("dn1", pull(), source="dn2")
+    assert (outbox.deleting("dn1"), outbox.deleting("dn2")) == (4, 0)
+    outbox.answered("dn1", "delete", "0" * 32)
+    outbox.answered("dn1", "delete", "0" * 32)
+    outbox.answered("dn1", "pull", CHUNK)
+    assert outbox.deleting("dn1") == 3
+    for _ in range(4):
+        outbox.take("dn1")
+        clock.advance(31)
+    outbox.take("dn1")
+    assert outbox.deleting("dn1") == 0, "given up after three attempts"
+    outbox.delete("dn1", CHUNK)
+    outbox.begin_life("dn1")
+    assert outbox.deleting("dn1") == 0

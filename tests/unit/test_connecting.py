@@ -13,6 +13,7 @@ from dfs.connecting import DEFAULT_URL, namenode_urls, parse_url
 from dfs.namenodes import Namenodes
 from dfs.protocol import errors as e
 from dfs.protocol import messages as m
+from dfs.protocol.operations import COMMIT, STAT
 from dfs.suspects import FORGET_AFTER_S, Suspects
 from dfs.workers import Workers
 from fixtures.fake_cluster import FakeClock, FakeCluster
@@ -52,6 +53,9 @@ def test_an_argument_wins_over_the_environment_over_the_profile_over_the_default
     environ = home | {"DFS_NAMENODE": "http://e1:1, http://e2:2"}
     assert namenode_urls(None, environ) == ["http://e1:1", "http://e2:2"]
     assert namenode_urls("a:1", environ) == ["http://a:1"]
+    profile.write_text('[client]\nnamenod = "http://p1:1"\n')
+    with pytest.raises(e.InvalidRequest, match="no setting 'namenod'"):
+        namenode_urls(None, home)
     profile.write_text("not toml")
     with pytest.raises(e.InvalidRequest, match="profile"):
         namenode_urls(None, home)
@@ -103,6 +107,36 @@ def test_a_namenode_that_is_down_is_replaced_by_the_next_which_stays_in_use() ->
     two.down = {"http://b:1"}
     namenodes.refresh()
     assert two.asked[3:] == ["http://b:1", "http://a:1"]
+
+
+class Refusing:
+    """Meets the same error whatever is called."""
+
+    def __init__(self, error: e.DfsError) -> None:
+        self.error = error
+
+    def call(self, _base_url: str, _operation: object, _request: object, *, timeout_s: float | None = None) -> object:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "write", "words"),
+    [
+        (e.NotSent("refused"), False, "is it running?"),
+        (e.OutcomeUnknown("silence"), False, "is a namenode there"),
+        (e.OutcomeUnknown("silence"), True, "whether it was done is not known"),
+        (e.BadAnswer("<html>\n" + "x" * 500), False, "no dfs namenode that this client understands (<html> xxx"),
+    ],
+)
+def test_no_usable_answer_is_one_sentence_that_says_what_to_do(error: e.DfsError, write: bool, words: str) -> None:
+    clock = FakeClock()
+    namenodes = Namenodes(["http://a:1"], Refusing(error), clock=clock, rng=random.Random(1), wait=clock.wait)  # type: ignore[arg-type]
+    operation, request = (COMMIT, m.Commit(op_id="0" * 32, actions=[])) if write else (STAT, m.Stat(path="/"))
+    with pytest.raises(type(error)) as caught:
+        namenodes.call(operation, request)  # type: ignore[arg-type]
+    assert words in caught.value.message
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 250
 
 
 def test_a_suspect_is_forgotten_after_a_while_and_when_it_answers() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dfs.layout import PlacedExtent
 from dfs.protocol.capability import derive_key, sign_ticket
 from dfs.protocol.errors import (
     DfsError,
@@ -35,9 +36,11 @@ from dfs_datanode.gateway.addresses import inside
 from dfs_datanode.gateway.budget import PIECE_BYTES_MAX as PIECE_BYTES
 from dfs_datanode.gateway.budget import PIECE_BYTES_MIN, PIECES_HELD, Budget, Downloads
 from dfs_datanode.gateway.download import answer_for, cut
+from dfs_datanode.gateway.files import OpenFile, Shelf
 from dfs_datanode.gateway.listing import HtmlListing, JsonListing
 from dfs_datanode.gateway.ranges import ByteRange
 from dfs_datanode.gateway.representation import content_type, disposition, runs_in_a_browser, stored_type
+from dfs_datanode.gateway.upload import Refusal, _take_body
 
 KEY = derive_key(b"secret", "dn1")
 NOW_S = 1_800_000_000
@@ -651,3 +654,68 @@ def test_the_gateway_reaches_other_datanodes_where_datanodes_do() -> None:
     opened = inside(Opened(entry=entry(), layout=layout), peers.get)
     assert opened.layout.chunks["c" * 32].replicas == expected
     assert inside(entry(), peers.get) == entry()
+
+
+# --- many slow clients --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bytes_a_second", "ends"), [(100, True), (5000, False)])
+def test_an_upload_that_trickles_gives_its_share_up_and_a_slow_one_does_not(bytes_a_second: int, ends: bool) -> None:
+    now_s = [0.0]
+    left = [100_000]
+    taken = bytearray()
+
+    class Taking:
+        length = 0
+
+        def write(self, data: bytes) -> None:
+            taken.extend(data)
+
+    async def receive() -> dict[str, Any]:
+        left[0] -= 1000
+        now_s[0] += 1000 / bytes_a_second
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": left[0] > 0}
+
+    async def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
+
+    taking = _take_body(Taking(), receive, None, in_thread, lambda: now_s[0])  # type: ignore[arg-type]
+    if ends:
+        with pytest.raises(Refusal, match="trickled") as raised:
+            asyncio.run(taking)
+        assert raised.value.status == 408
+    else:
+        asyncio.run(taking)
+        assert len(taken) == 100_000
+
+
+class OneExtent:
+    """A content that is one member of a pack, and the fetcher that reads it; counts the fetches."""
+
+    def __init__(self, length: int) -> None:
+        self.data = bytes(range(256)) * (length // 256)
+        self.fetches = 0
+        self.extent = PlacedExtent(
+            content=1, position=0, chunk="c" * 32, offset=100, length=length, digest="", chunk_length=1 << 22,
+            chunk_digest="", replicas=(), capability="", grant_start=0, grant_end=0,
+        )  # fmt: skip
+
+    def extents(self, _start: int, _end: int) -> list[PlacedExtent]:
+        return [self.extent]
+
+    def read(self, _extent: PlacedExtent, start: int, end: int, into: memoryview) -> None:
+        self.fetches += 1
+        into[:] = self.data[start:end]
+
+
+def test_what_is_kept_for_slow_downloads_has_a_limit_for_all_of_them_together() -> None:
+    shelf = Shelf(1 << 20)
+    sources = [OneExtent(1 << 20) for _ in range(3)]
+    files = [OpenFile(entry(size=1 << 20), one, one, shelf) for one in sources]  # type: ignore[arg-type]
+    for start in range(0, 1 << 20, 1 << 18):
+        for one, file in zip(sources, files, strict=True):
+            assert bytes(file.read(start, start + (1 << 18))) == one.data[start : start + (1 << 18)]
+    assert [one.fetches for one in sources] == [1, 4, 4]
+    assert not shelf.take(1)
+    del files, file
+    assert shelf.take(1 << 20), "a download that ends gives its place back"

@@ -282,6 +282,28 @@ def test_the_highest_sequence_number_survives_without_a_write_each_time(known: T
     assert known.saved[-1].seq_seen == 501 + SAVE_EVERY_SEQ
 
 
+def test_a_full_disk_takes_no_high_water_mark_and_does_not_end_a_known_datanode(known: Trial) -> None:  # F34, F35
+    def full(_: Identity) -> None:
+        raise OSError(28, "No space left on device")
+
+    known.membership._save = full
+    known.turn(registered())
+    known.turn(answered(seq=10 + SAVE_EVERY_SEQ))
+    known.membership.keep()
+    assert known.membership.is_registered
+    assert known.membership.identity.seq_seen == 10 + SAVE_EVERY_SEQ
+
+
+def test_a_new_datanode_that_can_not_keep_its_key_does_not_join(new: Trial) -> None:
+    def full(_: Identity) -> None:
+        raise OSError(28, "No space left on device")
+
+    new.membership._save = full
+    with pytest.raises(OSError, match="No space"):
+        new.turn(registered())
+    assert not new.membership.is_registered
+
+
 def test_the_heartbeat_is_not_declared_idempotent() -> None:
     assert HEARTBEAT.idempotent is False
 

@@ -87,8 +87,21 @@ def test_a_bad_replica_goes_only_after_its_replacement_is_there() -> None:  # F3
     assert after == [DropReplica(CHUNK, "c")]
 
 
-def test_where_no_other_datanode_could_take_the_replacement_the_bad_one_makes_room_first() -> None:
-    assert DropReplica(CHUNK, "c") in decide(cluster("lll"), need("ab", "c"))
+def test_where_no_other_datanode_could_take_the_replacement_it_is_pulled_beside_the_bad_one() -> None:  # F39
+    waiting = need("ab", "c", priority=repair.PRIORITY_FEW_LEFT)
+    (pull,) = decide(cluster("lll"), waiting)
+    assert isinstance(pull, Pull)
+    assert pull.target == "c"
+    assert decide(cluster("lll"), waiting, under_way="c") == []
+    assert decide(cluster("lll"), waiting, avoid="c") == []
+    assert decide(cluster("lld"), waiting) == []
+    both = [i for i in decide(cluster("lll"), need("a", "bc")) if isinstance(i, Pull)]
+    assert {i.target for i in both} == {"b", "c"}
+
+
+def test_a_bad_replica_goes_first_only_where_there_is_no_room_for_two() -> None:
+    waiting = need("ab", "c", priority=repair.PRIORITY_FEW_LEFT)
+    assert decide(cluster("lll", free=MIB), waiting) == [DropReplica(CHUNK, "c")]
     (pull,) = decide(cluster("lll"), need("ab", priority=repair.PRIORITY_FEW_LEFT))
     assert isinstance(pull, Pull)
     assert pull.target == "c"

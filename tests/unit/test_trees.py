@@ -2,11 +2,13 @@
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dfs.protocol import errors as e
+from dfs.put_tree import TreePut
 from fixtures.fake_cluster import FakeCluster
 
 CHUNK = 1 << 20
@@ -76,6 +78,29 @@ def test_what_can_not_be_stored_is_named_and_the_rest_is_stored(cluster: FakeClu
         assert [entry.name for entry in fs.ls("/t")] == ["good"]
         for failure in report.failures:
             failure.path.encode()
+
+
+@pytest.mark.parametrize("seen", [10, 200_000])
+def test_a_file_that_another_took_the_name_of_is_stored_whole(
+    cluster: FakeCluster, tmp_path: Path, seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen with one size, opened with another: its first bytes alone are a file that never was."""
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "f").write_bytes(b"x" * seen)
+    later = random.Random(3).randbytes(2 * CHUNK + 7)
+    walk = TreePut._walk
+
+    def walk_and_replace(self: TreePut, disk_path: str, path: str) -> Iterator[object]:
+        for local in walk(self, disk_path, path):
+            (tmp_path / "new").write_bytes(later)
+            (tmp_path / "new").rename(local.disk_path)
+            yield local
+
+    monkeypatch.setattr(TreePut, "_walk", walk_and_replace)
+    with cluster.connect() as fs:
+        report = fs.put_tree(tmp_path / "t", "/t")
+        assert (report.files, report.failures) == (1, [])
+        assert fs.read_bytes("/t/f") == later
 
 
 def test_a_link_that_is_named_is_followed(cluster: FakeCluster, tmp_path: Path) -> None:

@@ -8,16 +8,29 @@ import pytest
 
 from dfs.protocol.chunk_format import file_size
 from dfs.protocol.clock import SystemClock
-from dfs.protocol.errors import Conflict, NoSpace
+from dfs.protocol.errors import Conflict, NoSpace, Unavailable
 from dfs.protocol.messages import ChunkReport
+from dfs_datanode.app import open_grounds
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.disk import Disk
 from dfs_datanode.identity import Identity, load_identity, lock_directory, save_identity
 from dfs_datanode.report import report_pages
-from dfs_datanode.startup import count_used, recover_volume
-from dfs_datanode.trash import purge_trash
+from dfs_datanode.settings import DatanodeSettings
+from dfs_datanode.startup import measure, recover_volume, settle
+from dfs_datanode.trash import purge_all, purge_trash
 from dfs_datanode.volumes import FULL_PAUSE_S, file_system_of
-from fixtures.disks import CLUSTER, EIO, ENOSPC, FaultyDisk, header_for, make_store, make_volume, store_chunk
+from fixtures.disks import (
+    CLUSTER,
+    EIO,
+    EMFILE,
+    ENOSPC,
+    EROFS,
+    FaultyDisk,
+    header_for,
+    make_store,
+    make_volume,
+    store_chunk,
+)
 
 
 def chunk_id(number: int) -> str:
@@ -144,7 +157,8 @@ def test_used_bytes_follow_what_is_stored_and_trashed(tmp_path: Path) -> None:
     store_chunk(store, chunk_id(1), b"x" * 5000)
     assert store.states()[0].used_bytes == file_size(5000)
     again = make_store(tmp_path)
-    assert count_used(again.volumes[0], Disk()) == 1
+    settle(again.volumes, Disk(), now_ms=0)
+    assert measure(again.volumes[0], Disk())[0] == 1
     assert again.states()[0].used_bytes == file_size(5000)
     store.move_to_trash(chunk_id(1), now_ms=1000)
     assert store.states()[0].used_bytes == 0
@@ -317,7 +331,103 @@ def test_a_file_without_a_trailer_is_told_as_bad_and_not_as_present(tmp_path: Pa
     assert [chunk for chunk, _ in told] == [chunk_id(1)]
 
 
+def test_a_volume_that_vanishes_while_it_is_reported_is_not_reported_as_empty(tmp_path: Path) -> None:  # F38, F62
+    directory = tmp_path / "mount"
+    store = make_store(directory)
+    for number in (1, 2):
+        store_chunk(store, chunk_id(number), b"x")
+    pages = report_pages(
+        store, Disk(), datanode="dn0", incarnation=1, as_of=1, bad=lambda *_: None, rest_s=0, page_size=1
+    )
+    next(pages)
+    directory.rename(tmp_path / "unmounted")
+    directory.mkdir()
+    with pytest.raises(Unavailable):
+        list(pages)
+
+
+def test_a_process_without_descriptors_condemns_neither_replicas_nor_volumes(tmp_path: Path) -> None:  # F89
+    disk = FaultyDisk()
+    store = make_store(tmp_path, disk=disk)
+    store_chunk(store, chunk_id(1), b"x")
+    disk.fail("open", EMFILE)
+    told: list[str] = []
+    pages = report_pages(
+        store, disk, datanode="dn0", incarnation=1, as_of=1, bad=lambda chunk, _: told.append(chunk), rest_s=0
+    )
+    with pytest.raises(Unavailable):
+        list(pages)
+    assert told == []
+    assert store.states()[0].state == "in_service"
+    disk.fail("create", EMFILE)
+    with pytest.raises(Unavailable):
+        store_chunk(store, chunk_id(2), b"x")
+    assert store.states()[0].state == "in_service"
+
+
+# --- late and read-only volumes
+
+
+def test_a_disk_that_is_mounted_after_the_start_serves_once_its_doubts_are_settled(tmp_path: Path) -> None:  # F38, F96
+    directory = tmp_path / "mount"
+    store = make_store(directory)
+    store_chunk(store, chunk_id(1), b"x")
+    os.link(store.volumes[0].path_of(chunk_id(1)), directory / "tmp" / chunk_id(1))
+    known_id = store.volumes[0].id
+    directory.rename(tmp_path / "unmounted")
+    volume = make_volume(directory, known_id=known_id)
+    directory.rmdir()
+    (tmp_path / "unmounted").rename(directory)
+    assert volume.check().state == "failed"
+    assert not volume.holds_chunks
+    assert volume.awaits_settling
+    settle([volume], Disk(), now_ms=0)
+    assert volume.check().state == "in_service"
+    assert volume.check().used_bytes == file_size(1)
+    assert os.listdir(directory / "tmp") == []
+
+
+def test_a_volume_that_can_not_be_recovered_serves_nothing(tmp_path: Path) -> None:  # F96
+    disk = FaultyDisk()
+    store = make_store(tmp_path, disk=disk)
+    store_chunk(store, chunk_id(1), b"x")
+    (tmp_path / "tmp" / chunk_id(2)).write_bytes(b"half")
+    disk.fail("unlink", EIO)
+    settle(store.volumes, disk, now_ms=0)
+    assert store.states()[0].state == "failed"
+    assert store.find(chunk_id(1)) is None
+
+
+def test_a_datanode_that_is_known_begins_on_a_read_only_disk_and_serves(tmp_path: Path) -> None:  # F35
+    store = make_store(tmp_path)
+    store_chunk(store, chunk_id(1), b"x")
+    save_identity(Disk(), [str(tmp_path)], Identity(datanode="dn0", cluster=CLUSTER))
+    disk = FaultyDisk()
+    for call in ("create", "write", "unlink", "rename", "link"):
+        disk.fail(call, EROFS)
+    disk.fail("create", EROFS, after=1)  # the lock file is there, and is opened
+    grounds = open_grounds(DatanodeSettings(dirs=(str(tmp_path),)), disk, SystemClock())
+    try:
+        settle(grounds.volumes, disk, now_ms=0)
+        assert ChunkStore(disk, grounds.volumes).open(chunk_id(1)).read_blocks(0, 1) == b"x"
+    finally:
+        for lock in grounds.locks:
+            disk.close(lock)
+
+
 # --- trash
+
+
+def test_a_trash_that_can_not_be_purged_fails_alone(tmp_path: Path) -> None:  # F35, F37
+    broken = FaultyDisk()
+    volumes = [make_volume(tmp_path / "a", broken), make_volume(tmp_path / "b", broken)]
+    for number, volume in enumerate(volumes):
+        store_chunk(ChunkStore(broken, [volume]), chunk_id(number), b"x")
+        volume.move_to_trash(chunk_id(number), now_ms=1_000)
+    (tmp_path / "a" / "trash" / "directory").mkdir()
+    os.utime(tmp_path / "a" / "trash" / "directory", (0, 0))
+    purge_all(volumes, broken, now_ms=10_000_000, age_s=1)
+    assert os.listdir(tmp_path / "b" / "trash") == []
 
 
 def test_the_trash_is_kept_for_its_time(tmp_path: Path) -> None:

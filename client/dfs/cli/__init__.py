@@ -15,6 +15,7 @@ from typing import NoReturn
 def main() -> NoReturn:
     """The entry point of `dfs`. Never returns, never shows a traceback unless DFS_DEBUG is set."""
     signal.signal(signal.SIGTERM, _terminated)
+    _open_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -23,12 +24,30 @@ def _terminated(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + signal.SIGTERM)
 
 
+def _open_standard_streams() -> None:
+    """Give output that was closed (`>&-`) to /dev/null: Python leaves None there, which nothing can use.
+
+    Not so stdin: a command that reads it must fail, not store an empty file.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit code. Errors have been told on stderr when it returns."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        # While modules were being imported: the only moment at which nobody else catches it.
+        return 128 + signal.SIGINT
+
+
+def _run(arguments: list[str]) -> int:
     import click
 
     from dfs.cli.commands import root
-    from dfs.cli.failures import explain
+    from dfs.cli.failures import explain, show_traceback, tell
 
     try:
         with root.make_context("dfs", list(arguments)) as context:
@@ -41,13 +60,10 @@ def run(arguments: list[str]) -> int:
         _abandon_stdout()
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        if os.environ.get("DFS_DEBUG", "") not in ("", "0"):
-            import traceback
-
-            traceback.print_exc()
+        show_traceback(error)
         sentence, exit_code = explain(error)
         if sentence:
-            print(f"dfs: {sentence}", file=sys.stderr)
+            tell(sentence)
         return _flushed(exit_code)
     return 0
 

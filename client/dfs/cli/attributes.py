@@ -81,7 +81,7 @@ def chown_command(session: Session, owner: str, paths: tuple[str, ...], recursiv
     """
     user, _, group = owner.partition(":")
     if not user and not group:
-        raise click.UsageError("OWNER[:GROUP] names nobody; write ann, ann:staff or :staff")
+        raise click.UsageError(f"{owner!r} names nobody; write ann, ann:staff or :staff")
 
     def change(fs: "Client", entry: "Entry") -> None:
         fs.set_attributes(entry.path, owner=user or None, group=group or None)

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import click
 
 from dfs.cli.session import Session, each_path, remote_command
+from dfs.cli.transfer import SIZE
 
 PIECE = 4 << 20
 """Bytes read and written at a time; several pieces are fetched ahead by the reader."""
@@ -24,7 +25,7 @@ def cat_command(session: Session, paths: tuple[str, ...]) -> None:
 
 
 _lines_option = click.option("-n", "lines", type=click.IntRange(0), metavar="N", help=f"N lines. Default {_LINES}.")
-_bytes_option = click.option("-c", "count", type=click.IntRange(0), metavar="N", help="N bytes instead of lines.")
+_bytes_option = click.option("-c", "count", type=SIZE, metavar="N", help="N bytes, or like 64KiB, instead of lines.")
 
 
 @remote_command("head")

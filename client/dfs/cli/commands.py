@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import click
 
+from dfs.cli.examples import epilog
 from dfs.cli.session import Session, namenode_option
 from dfs.protocol.errors import EXIT_USAGE
 
@@ -67,6 +68,8 @@ class LazyGroup(click.Group):
             return None
         command = getattr(importlib.import_module(f"dfs.cli.{row.module}"), f"{cmd_name}_command")
         assert isinstance(command, click.Command)
+        if "Examples:" not in (command.epilog or ""):
+            command.epilog = "\n\n".join(part for part in (epilog(cmd_name), command.epilog) if part)
         return command
 
     def resolve_command(

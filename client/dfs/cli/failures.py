@@ -4,6 +4,9 @@ Separate from the boundary in `dfs.cli` because loops over several items use it 
 """
 
 import errno
+import os
+import re
+import sys
 
 import click
 
@@ -22,6 +25,10 @@ _LOCAL_EXIT_CODES = {
     errno.EDQUOT: errors.EXIT_UNREACHABLE,
 }
 """Of errors of this machine; they mean the same as the cluster's own."""
+
+
+_NO_NUMBER = re.compile(r"is not a valid integer(?: range)?$")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class SomeFailed(Exception):
@@ -55,9 +62,37 @@ def explain(error: BaseException) -> tuple[str, int]:
     return sentence, errors.EXIT_SOME_FAILED
 
 
+def show_traceback(error: BaseException) -> None:
+    """On stderr where DFS_DEBUG asks for it; nothing for what only says that others have been told."""
+    if os.environ.get("DFS_DEBUG", "") in ("", "0") or isinstance(error, SomeFailed | click.exceptions.Exit):
+        return
+    import traceback
+
+    traceback.print_exception(error)
+
+
+def tell(sentence: str) -> None:
+    """One sentence to stderr, on one line.
+
+    It may quote a name from this machine or from a server: what would move the cursor, or end the line, is spelled out.
+    """
+    print(f"dfs: {_UNSAFE.sub(_spelled, sentence)}", file=sys.stderr)
+
+
+def _spelled(unsafe: re.Match[str]) -> str:
+    character = unsafe[0]
+    if "\udc80" <= character <= "\udcff":
+        # A byte of a local name that is not UTF-8.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
 def _usage(error: click.UsageError) -> str:
     message = error.format_message().rstrip(".")
-    message = message[:1].lower() + message[1:]
+    # "Missing argument …" goes on behind "dfs: "; "OWNER …" stays what it is.
+    if not message[1:2].isupper():
+        message = message[:1].lower() + message[1:]
+    message = _NO_NUMBER.sub("is not a whole number", message)
     where = error.ctx.command_path if error.ctx is not None else "dfs"
     return f'{message}: see "{where} --help"'
 
@@ -66,6 +101,7 @@ def _local(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     reason = reason[:1].lower() + reason[1:]
     if error.filename is None:
-        return reason
+        # Not of a file: of a stream, and only stdout is written to without a name.
+        return f"stdout: {reason}" if error.errno == errno.ENOSPC else reason
     name = error.filename if isinstance(error.filename, str) else repr(error.filename)
     return f"{name}: {reason}"

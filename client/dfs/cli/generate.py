@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from dfs.cli.commands import COMMANDS, root
+from dfs.cli.examples import EXAMPLES
 from dfs.protocol import PROTOCOL_VERSION, errors, messages, operations
 from dfs.protocol.settings import environment_name
 from dfs.roles import CLIENT_ENVIRONMENT, ROLES, option_name, setting_fields
@@ -275,6 +276,8 @@ def _command_section(names: list[str], command: click.Command) -> list[str]:
             rows.append([flags + value, parameter.help or ""])
     if rows:
         parts += [*_table(["option", ""], rows), ""]
+    if len(names) == 1:
+        parts += ["```console", *EXAMPLES[names[0]], "```", ""]
     if isinstance(command, click.Group):
         for name, child in command.commands.items():
             parts += _command_section([*names, name], child)

@@ -39,6 +39,8 @@ def get_command(
     Into LOCAL if that is a directory. LOCAL may be - for stdout. A file has a temporary name until it is complete and
     checked; one that exists is refused without -f.
     """
+    if not local:
+        raise click.UsageError("LOCAL is empty; . is the directory here")
     failures = Failures()
     sources: list[str] = []
     for path in session.paths(remotes):
@@ -49,7 +51,7 @@ def get_command(
         if len(sources) > 1:
             raise NotADirectory(f"{local}: not a directory; several sources need one, make it with mkdir")
         if local.endswith(os.sep) and not recursive:
-            raise NotADirectory(f"{local}: not a directory; make it with mkdir")
+            raise FileNotFound(f"{local}: no such local directory; make it with mkdir -p")
         parent = os.path.dirname(local.rstrip(os.sep)) or os.curdir
         if not os.path.isdir(parent):
             raise FileNotFound(f"{parent}: no such local directory; make it with mkdir -p")

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import click
 
 from dfs.cli.session import Failures, Session, remote_command
-from dfs.protocol.errors import FileNotFound, NotADirectory
+from dfs.protocol.errors import FileExists, FileNotFound, IsADirectory, NotADirectory
+
+_REPLACING = {False: "-f replaces a file", True: "-f replaces only files, not directories"}
 
 
 @remote_command("mv")
@@ -19,7 +21,10 @@ def mv_command(session: Session, sources: tuple[str, ...], target: str, force: b
     """
 
     def move(source: str, to: str) -> None:
-        session.fs.rename(source, to, overwrite=force)
+        try:
+            session.fs.rename(source, to, overwrite=force)
+        except FileExists as error:
+            raise FileExists(f"{to}: already exists; {_REPLACING[force]}") from error
 
     _each(session, sources, target, move)
 
@@ -36,7 +41,14 @@ def cp_command(session: Session, sources: tuple[str, ...], target: str, recursiv
     """
 
     def copy(source: str, to: str) -> None:
-        session.fs.copy(source, to, overwrite=force, recursive=recursive)
+        try:
+            session.fs.copy(source, to, overwrite=force, recursive=recursive)
+        except FileExists as error:
+            raise FileExists(f"{to}: already exists; {_REPLACING[force]}") from error
+        except IsADirectory as error:
+            if recursive or not is_directory(session, source):
+                raise
+            raise IsADirectory(f"{source}: is a directory; -r copies it with all that is below") from error
 
     _each(session, sources, target, copy)
 
@@ -47,14 +59,14 @@ def _each(session: Session, texts: tuple[str, ...], target_text: str, work: Call
     paths = session.paths(texts)
     into = is_directory(session, target)
     if target.endswith("/") and not into:
-        raise NotADirectory(f"{target}: not a directory; make it with mkdir")
+        must_be_directory(session, target)
     failures = Failures()
     sources: list[str] = []
     for path in paths:
         with failures.item(counts=False):
             sources += session.expand(path)
     if len(sources) > 1 and not into:
-        raise NotADirectory(f"{target}: not a directory; several sources need one, make it with mkdir")
+        must_be_directory(session, target)
     for source in sources:
         with failures.item():
             work(source, within(target, source) if into else target)
@@ -67,6 +79,14 @@ def is_directory(session: Session, path: str) -> bool:
         return session.fs.stat(path).is_directory
     except (FileNotFound, NotADirectory):
         return False
+
+
+def must_be_directory(session: Session, path: str) -> None:
+    """Raise unless `path` is a directory, which a slash at its end or several sources ask for."""
+    if not session.fs.exists(path):
+        raise FileNotFound(f"{path}: no such directory; make it with mkdir")
+    if not session.fs.stat(path).is_directory:
+        raise NotADirectory(f"{path}: not a directory, and it has to be one here")
 
 
 def within(directory: str, source: str) -> str:

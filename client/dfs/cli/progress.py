@@ -4,6 +4,7 @@ Separate from put and get because it is the only part of them that cares what st
 thread; the bar is drawn at most ten times a second.
 """
 
+import math
 import sys
 import threading
 import time
@@ -17,15 +18,26 @@ from dfs.cli.show import human_size
 
 Added = Callable[[int], None]
 _REDRAW_S = 0.1
+_DAYS_FROM_S = 100 * 3600
 _LABEL_WIDTH = 18
-_BAR_WIDTH = 18
-"""With label, percent, time and rate this fits into 80 columns."""
+_BAR_WIDTH = 12
+"""With label, percent, amount, rate and time left this fits into 80 columns."""
 
 
 def progress_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """-q and --no-progress, which both become the argument `quiet`."""
     function = click.option("-q", "--quiet", "quiet", is_flag=True, help="No progress bar.")(function)
     return click.option("--no-progress", "no_progress", is_flag=True, help="No progress bar.")(function)
+
+
+def clock_text(seconds: float) -> str:
+    """A duration as a clock shows it: 0:05, 12:34, 1:02:03, 4 d."""
+    total = math.ceil(seconds)
+    if total >= _DAYS_FROM_S:
+        return f"{total // 86_400} d"
+    minutes, rest = divmod(total, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def shorten(label: str) -> str:
@@ -43,13 +55,13 @@ def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Added | 
         with nullcontext():
             yield None
         return
-    meter = _Meter()
+    meter = _Meter(total)
     bar: Any = click.progressbar(
         length=total,
         label=shorten(label),
         file=sys.stderr,
         width=_BAR_WIDTH,
-        show_eta=total is not None,
+        show_eta=False,
         show_percent=total is not None,
         item_show_func=lambda _: meter.text(),
     )
@@ -61,7 +73,8 @@ def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Added | 
 class _Meter:
     """Counts bytes of several threads and redraws now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: int | None) -> None:
+        self._total = total
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._drawn_at = 0.0
@@ -78,6 +91,9 @@ class _Meter:
                 bar.update(step, current_item=self._count)
 
     def text(self) -> str:
-        """How much came through and how fast."""
+        """How much came through, how fast, and how long the rest will take."""
         seconds = max(time.monotonic() - self._began, 0.001)
-        return f"{human_size(self._count)}, {human_size(self._count / seconds)}/s"
+        shown = f"{human_size(self._count)}, {human_size(self._count / seconds)}/s"
+        if not self._total or not 0 < self._count < self._total:
+            return shown
+        return f"{shown}, {clock_text(seconds * (self._total - self._count) / self._count)} left"

@@ -10,11 +10,11 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from dfs.cli.move import is_directory, within
+from dfs.cli.move import is_directory, must_be_directory, within
 from dfs.cli.progress import Added, progress, progress_options
 from dfs.cli.session import Failures, Session, parallel_option, remote_command
 from dfs.cli.transfer import SIZE, local_tree_size, tell_failures
-from dfs.protocol.errors import FileNotFound, NotADirectory, Unavailable
+from dfs.protocol.errors import FileNotFound, Unavailable
 
 STDIN = "-"
 _PIECE = 1 << 20
@@ -70,12 +70,13 @@ def put_command(
     """
     storing = {"parents": parents, "replication": replication, "chunk_size": chunk_size}
     wanted = _Wanted(force, recursive, quiet or no_progress, preserve, storing)
+    if "" in locals_:
+        raise click.UsageError("a LOCAL is empty; name a file, or - for stdin")
     target = session.path(remote)
     slashed = target.endswith("/")
-    if len(locals_) > 1 or slashed:
-        there = session.fs.exists(target)
-        if there or not (slashed and parents):
-            _must_be_directory(session, target, there)
+    to_be_made = slashed and parents and not session.fs.exists(target)
+    if (len(locals_) > 1 or slashed) and not to_be_made:
+        must_be_directory(session, target)
     failures = Failures()
     for local in locals_:
         with failures.item():
@@ -83,9 +84,10 @@ def put_command(
     failures.finish()
 
 
-def _must_be_directory(session: Session, path: str, there: bool) -> None:
-    if not there or not session.fs.stat(path).is_directory:
-        raise NotADirectory(f"{path}: not a directory; make it with mkdir")
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise click.UsageError("stdin is closed: there is nothing to store")
+    return sys.stdin.buffer
 
 
 def _is_url(local: str) -> bool:
@@ -107,7 +109,7 @@ def _name_of(local: str) -> str:
 def _put(session: Session, local: str, target: str, wanted: _Wanted, failures: Failures) -> None:
     """Store one source as `target`, or in it if that is a directory or ends with a slash."""
     if local == STDIN:
-        _store(session, sys.stdin.buffer, None, local, target, wanted)
+        _store(session, _stdin(), None, local, target, wanted)
     elif _is_url(local):
         with _web(local) as (pieces, total):
             _store(session, pieces, total, local, target, wanted)
@@ -201,9 +203,11 @@ def append_command(session: Session, local: str, path: str, create: bool, quiet:
 
     All of it becomes visible at once. LOCAL may be - for stdin.
     """
+    if not local:
+        raise click.UsageError("LOCAL is empty; name a file, or - for stdin")
     target = session.path(path)
     with ExitStack() as opened:
-        source: BinaryIO = sys.stdin.buffer if local == STDIN else opened.enter_context(open(local, "rb"))
+        source: BinaryIO = _stdin() if local == STDIN else opened.enter_context(open(local, "rb"))
         total = None if local == STDIN else os.fstat(source.fileno()).st_size
         label = "stdin" if local == STDIN else _name_of(local)
         added = opened.enter_context(progress(label, total, quiet=quiet or no_progress))

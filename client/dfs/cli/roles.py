@@ -9,10 +9,13 @@ from typing import Any
 
 import click
 
+from dfs.cli.failures import explain
 from dfs.cli.session import Session
-from dfs.protocol.errors import EXIT_SOME_FAILED, DfsError
+from dfs.connecting import parse_url
+from dfs.protocol.errors import EXIT_SOME_FAILED, DfsError, InvalidRequest
 from dfs.roles import load_settings, option_name, run_role, setting_fields
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 _METAVARS = {int: "N", float: "SECONDS", str: "TEXT"}
 _NAMED_METAVARS = {
     "dir": "DIR",
@@ -55,6 +58,28 @@ def _option(name: str, default: Any, why: str) -> click.Option:
     return click.Option(flags, type=str, multiple=multiple, metavar=_metavar(name, default), help=help_text)
 
 
+def _tell_end(role: str, error: Exception) -> int:
+    """Log what ended a server; the exit code."""
+    log = logging.getLogger("dfs.cli")
+    if isinstance(error, OSError) and error.filename is not None:
+        # A directory that can't be made or written, say: whoever starts the server is to name another one.
+        sentence, exit_code = explain(error)
+        log.error("the %s can't go on: %s", role, sentence)
+        return exit_code
+    # A server's log is read by whoever has to find out why: one sentence would not do.
+    log.critical("the %s ends because of a bug", role, exc_info=True)
+    return EXIT_SOME_FAILED
+
+
+def _judge(settings: Any) -> None:
+    """What is the same in both roles, and would only show later, or never. Raises InvalidRequest."""
+    if settings.log_level not in LOG_LEVELS:
+        raise InvalidRequest(f"the setting log_level must be {', '.join(LOG_LEVELS)}, not {settings.log_level!r}")
+    for url in getattr(settings, "namenode", ()):
+        # A datanode waits for a namenode that does not answer: it must not wait for what can't be one.
+        parse_url(url)
+
+
 def _role_command(role: str, help_text: str) -> click.Command:
     fields = setting_fields(role)
     tuples = {field.name for field in fields if isinstance(field.default, tuple)}
@@ -66,14 +91,13 @@ def _role_command(role: str, help_text: str) -> click.Command:
         if before and "namenode" in tuples and options["namenode"] is None:
             options["namenode"] = before
         settings = load_settings(role, options, config)
+        _judge(settings)
         try:
             code = run_role(role, settings)
         except DfsError:
             raise
-        except Exception:
-            # A server's log is read by whoever has to find out why: one sentence would not do.
-            logging.getLogger("dfs.cli").critical("the %s ends because of a bug", role, exc_info=True)
-            code = EXIT_SOME_FAILED
+        except Exception as error:
+            code = _tell_end(role, error)
         sys.exit(code)
 
     parameters: list[click.Parameter] = [_option(field.name, field.default, field.metadata["why"]) for field in fields]

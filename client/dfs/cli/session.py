@@ -5,6 +5,7 @@ subcommand, `dfs://` URLs, globs that match nothing, and what the exit code is w
 """
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfs.cli.failures import SomeFailed, explain
+from dfs.cli.failures import SomeFailed, explain, show_traceback, tell
 from dfs.globbing import has_magic
 from dfs.protocol.errors import EXIT_SOME_FAILED, EXIT_UNREACHABLE, DfsError, FileNotFound
 
@@ -49,7 +50,7 @@ class Session:
         if not text.startswith(_SCHEME):
             if not text.startswith("/"):
                 raise click.UsageError(f"{text!r} is not a remote path; those begin with / or dfs://")
-            return text
+            return _one_slash(text)
         place, slash, rest = text.removeprefix(_SCHEME).partition("/")
         if place:
             from dfs.connecting import parse_url
@@ -58,20 +59,30 @@ class Session:
             if self._from_url not in (None, url):
                 raise click.UsageError("the paths name two clusters; one command works on one")
             self._from_url = self.namenode = url
-        return slash + rest or "/"
+        return _one_slash(slash + rest) or "/"
 
     def paths(self, texts: Iterable[str]) -> list[str]:
         """`path` of each, before the first connection is made."""
         return [self.path(text) for text in texts]
 
     def expand(self, path: str) -> list[str]:
-        """The paths that a pattern matches, in order; `path` itself if it is no pattern. Raises FileNotFound."""
+        """The paths that a pattern matches, in order; `path` itself if it is no pattern. Raises FileNotFound.
+
+        A pattern that matches nothing still names the file that is called exactly so, as in a shell: `/a/[1].txt`.
+        """
         if not has_magic(path):
             return [path]
         matches = list(self.fs.glob(path))
+        if not matches and self.fs.exists(path):
+            return [path]
         if not matches:
             raise FileNotFound(f"{path}: nothing matches this pattern", path=path)
         return matches
+
+
+def _one_slash(path: str) -> str:
+    # "$DIR/$NAME" with DIR=/ has two; that they mean one is what every shell user expects.
+    return re.sub("//+", "/", path)
 
 
 def _take_namenode(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
@@ -137,6 +148,7 @@ class Failures:
             sentence, exit_code = explain(error)
             if isinstance(error, DfsError) and exit_code == EXIT_UNREACHABLE:
                 raise
+            show_traceback(error)
             self.add(sentence, exit_code)
         else:
             self.succeeded(counts)
@@ -148,7 +160,7 @@ class Failures:
     def add(self, sentence: str, exit_code: int) -> None:
         """Something failed: say it now."""
         sys.stdout.flush()
-        print(f"dfs: {sentence}", file=sys.stderr)
+        tell(sentence)
         self._codes.append(exit_code)
 
     def finish(self) -> None:

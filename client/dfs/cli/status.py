@@ -52,7 +52,7 @@ def health(status: "Status") -> list[str]:
         )
     elif len(live) < status.replication:
         sentences.append(
-            f"Degraded: new files get {len(live)} replicas instead of {status.replication}: "
+            f"Degraded: new files get {_count(len(live), 'replica')} instead of {status.replication}: "
             "that is how many datanodes are live"
         )
     if not sentences:
@@ -64,8 +64,12 @@ def health(status: "Status") -> list[str]:
     return sentences
 
 
+def _count(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _chunks(count: int) -> str:
-    return "1 chunk" if count == 1 else f"{count} chunks"
+    return _count(count, "chunk")
 
 
 def _repair(status: "Status", live: int) -> str:
@@ -88,7 +92,7 @@ def _counts(status: "Status", exact: bool) -> list[str]:
         ["files", str(status.files)],
         ["directories", str(status.directories)],
         ["bytes", size_text(status.bytes, exact)],
-        ["chunks", f"{status.chunks}, {status.replicas} replicas"],
+        ["chunks", f"{status.chunks}, {_count(status.replicas, 'replica')}"],
         ["waiting for deletion", _chunks(status.waiting_for_deletion)],
         ["cluster", status.cluster],
         ["namenode", f"version {status.version}, up {human_duration(status.uptime_s)}"],

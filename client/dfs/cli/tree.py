@@ -3,7 +3,7 @@
 import click
 
 from dfs.cli.session import Failures, Session, each_path, remote_command
-from dfs.protocol.errors import DirectoryNotEmpty, IsADirectory
+from dfs.protocol.errors import DirectoryNotEmpty, FileNotFound, IsADirectory
 
 
 @remote_command("mkdir")
@@ -14,7 +14,10 @@ def mkdir_command(session: Session, paths: tuple[str, ...], parents: bool) -> No
     failures = Failures()
     for path in session.paths(paths):
         with failures.item():
-            session.fs.mkdir(path, parents=parents, exist_ok=parents)
+            try:
+                session.fs.mkdir(path, parents=parents, exist_ok=parents)
+            except FileNotFound as error:
+                raise FileNotFound(f"{path}: its parent is no directory yet; -p makes what is missing") from error
     failures.finish()
 
 

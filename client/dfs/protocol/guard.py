@@ -19,7 +19,8 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from concurrent.futures import CancelledError
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol
 
 import httptools
@@ -29,7 +30,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from dfs.protocol import errors as e
 from dfs.protocol.digests import Buffer
 from dfs.protocol.operations import PUT_CHUNK, error_to_bytes
-from dfs.protocol.server import ASGIApp, Receive, Scope
+from dfs.protocol.server import EXTENSION, ASGIApp, Receive, Scope
 
 logger = logging.getLogger("dfs.server")
 
@@ -43,7 +44,6 @@ DRAIN_TIMEOUT_S = 5
 """How long requests in flight may go on after SIGTERM."""
 
 _CHUNK_PREFIX = PUT_CHUNK.path.removesuffix("{chunk}").encode()
-_EXTENSION = "dfs.connection"
 
 
 def encode_request_line(head: bytes) -> bytes:
@@ -104,7 +104,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._awaits_head = False
         self._stop_head_timer()
         super().on_headers_complete()
-        self.scope["extensions"] = {_EXTENSION: self}  # type: ignore[dict-item]
+        self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
         if self.scope["method"] == "PUT" and self.url.startswith(_CHUNK_PREFIX):
             # Nothing of the body may be read by the loop until the handler has said who reads it.
             self.flow.pause_reading()
@@ -155,15 +155,20 @@ class GuardedProtocol(HttpToolsProtocol):
         """
         if self.scheme != "http" or not self.flow.read_paused:
             return None
+        try:
+            descriptor = os.dup(self.transport.get_extra_info("socket").fileno())
+        except OSError as error:
+            raise e.Unavailable(f"this server has too many connections ({error}); try again, or another one") from None
         cycle = self.cycle
         if cycle.waiting_for_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             cycle.waiting_for_100_continue = False
         begun = bytes(cycle.body)
         cycle.body = bytearray()
+        sock = socket.socket(fileno=descriptor)
         if len(begun) >= length:
+            sock.close()
             return begun, None
-        sock = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
         return begun, sock
 
     def give_back(self, *, complete: bool) -> None:
@@ -188,6 +193,9 @@ class BodySource(Protocol):
 
         Raises TimeoutError: nothing came for too long; ConnectionError: it ended early
         """
+
+    def cut_off(self) -> None:
+        """Let no more bytes come: a thread that waits for them learns at once that the body ended early."""
 
 
 class _SocketSource:
@@ -214,6 +222,11 @@ class _SocketSource:
         self.left -= count
         return count
 
+    def cut_off(self) -> None:
+        if self._sock is not None:
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RD)
+
 
 class _LoopSource:
     """Asks the event loop for each piece: for TLS, and for servers whose sockets can't be taken over."""
@@ -224,6 +237,8 @@ class _LoopSource:
         self._idle_s = idle_s
         self._piece: Buffer = b""
         self._ended = False
+        self._cut = False
+        self._waiting: asyncio.Task[Any] | None = None
         self.left = length
 
     def readinto(self, view: memoryview) -> int:
@@ -232,7 +247,10 @@ class _LoopSource:
                 if self.left:
                     raise ConnectionError("the body ended before its announced length")
                 return 0
-            message = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            try:
+                message = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            except CancelledError:
+                raise ConnectionError("the body was cut off") from None
             if message["type"] != "http.request":
                 raise ConnectionError("the connection ended before the body did")
             self._ended = not message.get("more_body", False)
@@ -246,7 +264,16 @@ class _LoopSource:
         return count
 
     async def _next(self) -> Any:
+        self._waiting = asyncio.current_task()
+        if self._cut:
+            raise ConnectionError("the body was cut off")
         return await asyncio.wait_for(self._receive(), self._idle_s)
+
+    def cut_off(self) -> None:
+        # From the loop's thread, as everything that cuts off is.
+        self._cut = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
 
 @asynccontextmanager
@@ -255,7 +282,7 @@ async def take_body(scope: Scope, receive: Receive, *, length: int, idle_s: floa
 
     Whoever leaves the block has stopped reading. If bytes are left then, the connection closes after the answer.
     """
-    connection: GuardedProtocol | None = scope.get("extensions", {}).get(_EXTENSION)
+    connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
     taken = connection.take_socket(length) if connection is not None else None
     if connection is None or taken is None:
         yield _LoopSource(receive, asyncio.get_running_loop(), length, idle_s)

@@ -21,6 +21,7 @@ CHUNK_SIZE_DEFAULT = 64 << 20
 EXTENTS_WINDOW_MAX = 4096
 
 Id = Annotated[str, Meta(min_length=32, max_length=32, pattern="^[0-9a-f]{32}$", description="32 hex digits")]
+IdOrNothing = Annotated[str, Meta(max_length=32, pattern="^([0-9a-f]{32})?$", description="32 hex digits, or none")]
 Digest = Annotated[str, Meta(min_length=32, max_length=32, pattern="^[0-9a-f]{32}$", description="xxh3_128 root")]
 Path = Annotated[str, Meta(min_length=1, max_length=4096, description="absolute, UTF-8, at most 4096 bytes")]
 NodeId = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -89,7 +90,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     @property
     def mtime(self) -> float:
         """Seconds since the epoch."""
-        return self.mtime_ns / 1e9
+        # An integer, so that the division rounds once: 1e9 would make .193 a .1929998.
+        return self.mtime_ns / 1_000_000_000
 
     @property
     def is_directory(self) -> bool:
@@ -158,7 +160,7 @@ class PutFile(Struct, frozen=True, kw_only=True, tag_field="do", tag="put"):
 
     path: Path
     extents: Annotated[list[Extent], Meta(max_length=ITEMS_MAX)] = []
-    staged: Annotated[int, Meta(ge=0)] | None = None
+    staged: Annotated[int, Meta(ge=0, lt=1 << 31)] | None = None
     """The number of a file in the draft, instead of `extents`."""
     when: Literal["any", "absent", "version"] = "any"
     """any: create or replace; absent: create only; version: replace only the version `if_version`."""
@@ -610,7 +612,7 @@ class HeartbeatAnswer(Struct, frozen=True, kw_only=True):
 
 class ReportedReplica(Struct, frozen=True, array_like=True):
     chunk: Id
-    length: int
+    length: Length
     digest: Digest
     volume: Id
 
@@ -625,8 +627,8 @@ class ChunkReport(Struct, frozen=True, kw_only=True):
     incarnation: int
     as_of: Version
     """The namenode's sequence number before the scan began."""
-    after: Annotated[str, Meta(max_length=32)]
-    up_to: Annotated[str, Meta(max_length=32)]
+    after: IdOrNothing
+    up_to: IdOrNothing
     """ "" stands for the end of all ids."""
     volumes: Annotated[list[Id], Meta(max_length=64)]
     """Volumes that were scanned completely; the others' chunks are unavailable, not absent."""

@@ -85,7 +85,7 @@ REGISTER = _namenode(
 )  # fmt: skip
 HEARTBEAT = _namenode(
     "heartbeat", m.Heartbeat, m.HeartbeatAnswer, "A datanode is alive; commands ride on the answer.",
-    e.StaleIncarnation, idempotent=False,
+    e.StaleIncarnation, e.Conflict, idempotent=False,
 )  # fmt: skip
 REPORT = _namenode("report", m.ChunkReport, m.Empty, "One page of what a datanode has.", e.StaleIncarnation)
 

@@ -35,6 +35,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
+EXTENSION = "dfs.connection"
+"""The key of a scope's extensions under which the guarded protocol puts itself."""
 IDLE_BODY_S = 60.0
 """How long a request's body may pause."""
 DRAIN_S = 1.0
@@ -121,6 +123,15 @@ async def throw_away(receive: Receive) -> None:
                 taken += len(message.get("body", b""))
 
 
+async def cut_off(scope: Scope) -> None:
+    """End the connection in the middle of an answer, or without one: the only way left to say that it is not whole."""
+    connection = scope.get("extensions", {}).get(EXTENSION)
+    if connection is None:
+        raise RuntimeError("the answer can't be completed")
+    connection.transport.abort()
+    await asyncio.sleep(0)
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body. Raises TooLarge as soon as that is known, InvalidRequest if it ends or pauses too early."""
     announced = content_length(scope)
@@ -177,7 +188,20 @@ def protocol_app(
     encoder = msgspec.json.Encoder()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http":
+            await otherwise(scope, receive, send)
+            return
+        try:
+            await serve(scope, receive, send)
+        except asyncio.CancelledError:
+            # The server ends, and this call had its time. Whether it was done is not known here, so no answer may
+            # claim anything: the caller sees the connection end, and asks again with the same op id.
+            if scope.get("extensions", {}).get(EXTENSION) is None:
+                raise
+            await cut_off(scope)
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["path"].startswith("/v1/"):
             await otherwise(scope, receive, send)
             return
         method, path = scope["method"], scope["path"]
@@ -192,7 +216,9 @@ def protocol_app(
         if path in known_paths:
             error: e.DfsError = e.InvalidRequest(f"{path} is not called with {method}")
         else:
-            error = e.InvalidRequest(f"this server has no operation {path}")
+            error = e.InvalidRequest(
+                f"this server has no operation {path}: it has another role or version; is the URL right?"
+            )
         await send_error(send, error, unread=receive)
 
     async def call(route: _Route, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,6 +15,13 @@ from typing import Any, TypeVar
 from dfs.protocol.errors import InvalidRequest
 
 S = TypeVar("S")
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number, not negative",
+    float: "a number, not negative",
+    str: "a text",
+    tuple: "a list of texts",
+}
 
 
 def setting(default: Any, why: str) -> Any:
@@ -48,8 +55,7 @@ def _convert(name: str, value: Any, default: Any) -> Any:
         if not isinstance(value, str):
             raise ValueError(value)
     except (KeyError, ValueError, TypeError):
-        kind = "a list of texts" if isinstance(default, tuple) else f"a {type(default).__name__}"
-        raise InvalidRequest(f"the setting {name} must be {kind}, not {value!r}") from None
+        raise InvalidRequest(f"the setting {name} must be {_KINDS[type(default)]}, not {value!r}") from None
     return value
 
 

@@ -48,6 +48,9 @@ FRESH_S = 50.0
 IDLE_CONNECTIONS_MAX = 32
 """Kept for each peer."""
 ANSWER_BYTES_MAX = 256 << 20
+WHOLE_CHUNK_BYTES = 64 << 20
+RECEIPTS_STEP_S = 1.5
+"""More for each datanode behind the one whose receipts are awaited: its answer must still travel back in time."""
 
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {}
@@ -128,7 +131,8 @@ class Transport:
     connect_timeout_s  for a connection to be made
     call_timeout_s     for the answer of a namenode
     no_progress_s      for the next bytes of a chunk, in either direction
-    receipts_s         for the receipts, after the last byte of a chunk was sent
+    receipts_s         for the receipt of a datanode that has just got the last byte of a chunk of WHOLE_CHUNK_BYTES;
+                       a smaller chunk gets less, a datanode with others behind it more: see `receipts_wait_s`
     """
 
     def __init__(
@@ -232,8 +236,13 @@ class Transport:
             raise NotSent(f"can't reach {base_url} ({why.lower()})", url=base_url) from None
         return connection
 
-    def begin_put(self, base_url: str, *, chunk: str, capability: str, length: int, hop: int = 0) -> "OutgoingChunk":
-        """Connect and announce a chunk of `length` bytes. Raises NotSent."""
+    def begin_put(
+        self, base_url: str, *, chunk: str, capability: str, length: int, hop: int = 0, behind: int = 0
+    ) -> "OutgoingChunk":
+        """Connect and announce a chunk of `length` bytes. Raises NotSent.
+
+        hop, behind  members of the chain before and behind the one at `base_url`
+        """
         connection = self._pool.take(base_url) or self._connect(base_url)
         with _closed_on_failure(connection, base_url):
             _sock(connection).settimeout(self.no_progress_s)
@@ -245,7 +254,7 @@ class Transport:
             connection.putheader(HEADER_HOP, str(hop))
             connection.putheader("content-length", str(wire_size(length)))
             connection.endheaders()
-        return OutgoingChunk(self, connection, base_url)
+        return OutgoingChunk(self, connection, base_url, receipts_wait_s(self.receipts_s, length, behind))
 
     def put_chunk(
         self,
@@ -258,12 +267,13 @@ class Transport:
         table: bytes,
         root: bytes,
         hop: int = 0,
+        behind: int = 0,
     ) -> StoredChunk:
         """Send a whole chunk whose pieces make `length` bytes, and wait for the receipts.
 
         Raises  the datanode's error; NotSent; OutcomeUnknown: the chunk id is spent, ask for another one
         """
-        outgoing = self.begin_put(base_url, chunk=chunk, capability=capability, length=length, hop=hop)
+        outgoing = self.begin_put(base_url, chunk=chunk, capability=capability, length=length, hop=hop, behind=behind)
         try:
             for piece in pieces:
                 outgoing.send(piece)
@@ -324,6 +334,19 @@ class Transport:
             return connection.getresponse()
 
 
+def receipts_wait_s(receipts_s: float, length: int, behind: int) -> float:
+    """How long to wait for the receipts of a chunk of `length` bytes, after its last byte was sent. Pure.
+
+    What a datanode still has to do then is to write the rest and to sync, which takes longer for more bytes: a small
+    chunk gets a third of the time. Each of the members behind the next one adds a step, so that whoever waits for a
+    silent datanode gives up before those who wait for him: otherwise all of them would blame the wrong one at once.
+
+    receipts_s  for a chunk of WHOLE_CHUNK_BYTES and nobody behind
+    """
+    share = min(1.0, length / WHOLE_CHUNK_BYTES)
+    return receipts_s * (1 + 2 * share) / 3 + RECEIPTS_STEP_S * behind
+
+
 def _fill(response: http.client.HTTPResponse, view: memoryview, base_url: str) -> None:
     done = 0
     while done < len(view):
@@ -361,8 +384,9 @@ def _closed_on_failure(connection: Connection, base_url: str) -> Iterator[None]:
 class OutgoingChunk:
     """A PUT in progress: pieces go out as they come; the answer comes when all of them have been sent."""
 
-    def __init__(self, transport: Transport, connection: Connection, base_url: str) -> None:
+    def __init__(self, transport: Transport, connection: Connection, base_url: str, receipts_s: float) -> None:
         self._transport = transport
+        self._receipts_s = receipts_s
         self._connection = connection
         self.base_url = base_url
 
@@ -400,7 +424,7 @@ class OutgoingChunk:
     def finish(self) -> StoredChunk:
         """Wait for the receipts. Raises as `send` does."""
         with _closed_on_failure(self._connection, self.base_url):
-            _sock(self._connection).settimeout(self._transport.receipts_s)
+            _sock(self._connection).settimeout(self._receipts_s)
             status, answer = self._transport._read_answer(self._connection, self.base_url)
         if status != 201:
             raise error_from_bytes(status, answer)

@@ -7,6 +7,7 @@ head of the chains of what it uploads, so that the first copy costs no network.
 
 import random
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -41,6 +42,8 @@ from dfs_datanode.gateway.addresses import InsideCaller, PeerUrl
 CHUNK_BYTES = 16 << 20
 """Chunks of uploads: an upload holds two of them in memory, one that fills and one that is being sent."""
 UPLOAD_BYTES_MAX = 2 * CHUNK_BYTES
+KEPT_BYTES_MAX = 32 << 20
+"""Of extents that can only be checked whole, kept for the next pieces of all downloads together."""
 LIST_PAGE = 1000
 NAMENODE_PATIENCE_S = 10.0
 """How long a namenode that is restarted is waited for: shorter than the time-outs of HTTP clients."""
@@ -49,14 +52,37 @@ PRINCIPALS_MAX = 64
 """Callers whose connections are kept; names come from outside, so their number must be bounded."""
 
 
+class Shelf:
+    """Counts the bytes that are kept for the next pieces of all downloads together. Usable from several threads."""
+
+    def __init__(self, total: int) -> None:
+        self._free = total
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether `size` bytes more may be kept; then they are counted until `give`."""
+        with self._lock:
+            if size > self._free:
+                return False
+            self._free -= size
+            return True
+
+    def give(self, size: int) -> None:
+        with self._lock:
+            self._free += size
+
+
 class OpenFile:
     """One version of a file, readable to its end whatever becomes of its path. One read at a time."""
 
-    def __init__(self, entry: Entry, content: Content, fetcher: Fetcher) -> None:
+    def __init__(self, entry: Entry, content: Content, fetcher: Fetcher, shelf: Shelf) -> None:
         self.entry = entry
+        self._shelf = shelf
         self._content = content
         self._fetcher = fetcher
-        self._kept: tuple[PlacedExtent, memoryview] | None = None
+        self._kept: tuple[int, memoryview] | None = None
+        """The position of an extent, and all of its bytes."""
+        self._give_back: weakref.finalize[[int], OpenFile] | None = None
 
     def read(self, start: int, end: int) -> memoryview:
         """The bytes [start, end), verified. Raises as `Fetcher.read` does."""
@@ -71,12 +97,23 @@ class OpenFile:
             self._fetcher.read(extent, start, end, into)
             return
         # Such an extent can only be checked as a whole: it is kept, so that the next piece does not fetch it again.
-        kept = self._kept
-        if kept is None or kept[0].position != extent.position:
-            whole = memoryview(bytearray(extent.length))
-            self._fetcher.read(extent, 0, extent.length, whole)
-            kept = self._kept = (extent, whole)
-        into[:] = kept[1][start:end]
+        # Slow clients may be many, so there is an end to what is kept for all of them; then it is fetched again.
+        if self._kept is not None and self._kept[0] == extent.position:
+            into[:] = self._kept[1][start:end]
+            return
+        self._let_go()
+        whole = memoryview(bytearray(extent.length))
+        self._fetcher.read(extent, 0, extent.length, whole)
+        into[:] = whole[start:end]
+        if end < extent.length and self._shelf.take(extent.length):
+            self._kept = (extent.position, whole)
+            self._give_back = weakref.finalize(self, self._shelf.give, extent.length)
+
+    def _let_go(self) -> None:
+        self._kept = None
+        if self._give_back is not None:
+            self._give_back()
+            self._give_back = None
 
 
 class Upload:
@@ -121,9 +158,11 @@ class Files:
         peer_url: PeerUrl,
         suspects: Suspects,
         workers: Workers,
+        shelf: Shelf,
         clock: Clock,
         rng: random.Random,
     ) -> None:
+        self._shelf = shelf
         self._transport = transport = Transport(principal=principal)
         caller = InsideCaller(transport, peer_url)
         self._namenodes = Namenodes(namenodes, caller, clock=clock, rng=rng, patience_s=NAMENODE_PATIENCE_S)
@@ -145,7 +184,8 @@ class Files:
         offset, length   what will probably be read: the namenode need not describe the rest of a huge file
         """
         opened = self._namenodes.call(OPEN, Open(path=path, offset=offset, length=length))
-        return OpenFile(opened.entry, Content(opened.layout, self._namenodes, self._clock), self._fetcher)
+        content = Content(opened.layout, self._namenodes, self._clock)
+        return OpenFile(opened.entry, content, self._fetcher, self._shelf)
 
     def list_page(self, path: str, after: str) -> Listing:
         """One page of a directory."""
@@ -191,6 +231,7 @@ class FilesOf:
         self._rng = rng
         self._suspects = Suspects(clock)
         self._workers = Workers(SENDERS)
+        self._shelf = Shelf(KEPT_BYTES_MAX)
         self._by_principal: OrderedDict[str, Files] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -205,6 +246,7 @@ class FilesOf:
                     peer_url=self._peer_url,
                     suspects=self._suspects,
                     workers=self._workers,
+                    shelf=self._shelf,
                     clock=self._clock,
                     rng=self._rng,
                 )

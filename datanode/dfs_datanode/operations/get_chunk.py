@@ -15,11 +15,19 @@ from urllib.parse import parse_qsl
 from dfs.protocol.capability import Capability, check_capability
 from dfs.protocol.chunk_format import block_range
 from dfs.protocol.digests import BLOCK_SIZE, Buffer
-from dfs.protocol.errors import CorruptReplica, DfsError, InvalidRequest, NotPermitted, RangeNotSatisfiable
+from dfs.protocol.errors import (
+    CorruptReplica,
+    DfsError,
+    InvalidRequest,
+    NotPermitted,
+    RangeNotSatisfiable,
+    Unavailable,
+)
 from dfs.protocol.operations import HEADER_CAPABILITY
-from dfs.protocol.server import Receive, Scope, Send, header
+from dfs.protocol.server import Receive, Scope, Send, cut_off, header
 from dfs_datanode.chunk_file import ChunkReader
 from dfs_datanode.chunk_store import ChunkStore
+from dfs_datanode.disk import is_short_of_means
 from dfs_datanode.membership import Membership
 from dfs_datanode.outbox import Outbox
 
@@ -72,6 +80,10 @@ class GetChunk:
         except OSError as error:
             if isinstance(error, DfsError):
                 raise
+            if is_short_of_means(error):
+                raise Unavailable(
+                    f"this datanode can't open another file now ({error}); read another replica"
+                ) from error
             raise self._corrupt(chunk, error) from error
         finally:
             self.active -= 1
@@ -128,8 +140,9 @@ class GetChunk:
                     position, first_end = following
         except (CorruptReplica, OSError) as error:
             # Too late for an error: the body ends short, and the reader takes the rest from elsewhere.
-            self._corrupt(chunk, error)
-            await _cut_off(scope)
+            if isinstance(error, CorruptReplica) or not is_short_of_means(error):
+                self._corrupt(chunk, error)
+            await cut_off(scope)
 
     async def _send_piece(self, send: Send, piece: Buffer, place: int, start: int, end: int, *, more: bool) -> None:
         """Send what of the piece, which begins at `place`, lies in [start, end)."""
@@ -214,12 +227,3 @@ async def _watching(receive: Receive) -> AsyncIterator[asyncio.Event]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def _cut_off(scope: Scope) -> None:
-    """End the connection in the middle of the answer: the only way left to say that something is wrong."""
-    connection = scope.get("extensions", {}).get("dfs.connection")
-    if connection is None:
-        raise RuntimeError("the answer can't be completed")
-    connection.transport.abort()
-    await asyncio.sleep(0)

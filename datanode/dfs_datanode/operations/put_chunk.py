@@ -59,9 +59,22 @@ class PutChunk:
         if self.active >= self._max_streams:
             raise Unavailable("this datanode receives as many chunks as it can; try again, or another one")
         async with take_body(scope, receive, length=wire_size(order.length), idle_s=self._idle_s) as source:
-            stored = await asyncio.wrap_future(self._start(source, order, standing, token))
+            stored = await self._until_stored(source, self._start(source, order, standing, token))
         self.bytes_stored += order.length
         await send_answer(send, 201, msgspec.json.encode(stored))
+
+    async def _until_stored(self, source: BodySource, running: "Future[StoredChunk]") -> StoredChunk:
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            # The process ends, and this sender had its time. The thread must have let go of the socket before
+            # anybody else may use it, and then throws away what it has of the chunk.
+            source.cut_off()
+            if not running.cancelled():
+                ended = asyncio.wrap_future(running)
+                ended.add_done_callback(lambda future: future.cancelled() or future.exception())  # wanted by nobody
+                await asyncio.wait([ended])
+            raise Unavailable("this datanode is being stopped; send the chunk to another one") from None
 
     def _start(self, source: BodySource, order: Order, standing: Standing, token: str) -> "Future[StoredChunk]":
         """Let a thread store the chunk. It counts as active until the thread has ended, whoever waits for it or not."""
@@ -89,7 +102,14 @@ class PutChunk:
             url = self._membership.peer_url(datanode)
             if url is None:
                 raise NotSent(f"the datanode {datanode} is not known to be a member of the cluster")
-            return self._transport.begin_put(url, chunk=order.chunk, capability=token, length=order.length, hop=hop)
+            return self._transport.begin_put(
+                url,
+                chunk=order.chunk,
+                capability=token,
+                length=order.length,
+                hop=hop,
+                behind=len(order.chain) - hop - 1,
+            )
 
         return connect
 

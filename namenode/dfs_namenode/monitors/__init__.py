@@ -1,6 +1,7 @@
 """The namenode's duties between calls: one module for each, a thin loop around a pure decision.
 
     watch      datanodes that die or come back  ->  rows of work
+    spread     a cluster that has grown             ->  rows of work
     repair     rows of work                     ->  commands to pull, and to delete bad replicas
     sweep      removed trees, retired contents, idle drafts  ->  references counted down
     collect    unreferenced chunks              ->  condemned, deleted at their datanodes, tombstones

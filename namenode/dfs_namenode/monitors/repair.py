@@ -6,6 +6,7 @@ through from turn to turn, so that chunks which nobody can help now do not stand
 
 import asyncio
 import logging
+from collections.abc import Callable
 from random import Random
 
 from dfs.protocol.capability import sign_capability
@@ -84,7 +85,7 @@ class Repair:
                 case Reprioritise():
                     moved.append(instruction)
         if settled or moved:
-            await self._leader.write(lambda tx: _keep(tx, settled, moved, cluster))
+            await self._leader.write(lambda tx: _keep(tx, settled, moved, self._liveness.view))
 
     def _pull(self, pull: Pull, cluster: ClusterView) -> None:
         capability = sign_capability(
@@ -129,8 +130,15 @@ def _needs(snapshot: Snapshot, rows: list[Row], cluster: ClusterView) -> tuple[l
     return needs, [row[2].hex() for row in rows if row[3] is None]
 
 
-def _keep(tx: Transaction, settled: list[str], moved: list[Reprioritise], cluster: ClusterView) -> None:
-    """Write down what the plan found. A chunk is looked at again before its row goes: it may have got worse."""
+def _keep(
+    tx: Transaction, settled: list[str], moved: list[Reprioritise], cluster_now: Callable[[], ClusterView]
+) -> None:
+    """Write down what the plan found. A chunk is looked at again before its row goes: it may have got worse.
+
+    cluster_now   asked inside the transaction: a datanode that died since the plan has made its work already, and that
+                  is put in only once
+    """
+    cluster = cluster_now()
     for chunk in settled:
         if garbage.replication_of(tx, chunk) is None or _needs_nothing(tx, chunk, cluster):
             work.done(tx, chunk)

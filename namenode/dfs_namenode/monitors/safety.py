@@ -3,7 +3,7 @@
 from dfs.protocol.clock import Clock
 from dfs_namenode.garbage import safe_modes
 from dfs_namenode.liveness import Liveness
-from dfs_namenode.store import meta
+from dfs_namenode.store import meta, replicas
 from dfs_namenode.store.sqlite import SqliteStore
 
 
@@ -28,12 +28,16 @@ class Safety:
             if self._complete_s is None:
                 self._complete_s = now_s
             self._settled = now_s - self._complete_s >= self._settle_s
+        # Those that are gone for good must not hold the living back for ever, nor those that had nothing to lose.
+        given_up = self._liveness.given_up()
+        waited_for = [node for node in view.dead() if node.id not in given_up]
         with self._store.read() as snapshot:
             latched = meta.latch(snapshot) is not None
+            empty = sum(not replicas.has_any(snapshot, node.num) for node in waited_for)
         return safe_modes(
-            known=len(view.datanodes),
+            known=len(view.datanodes) - len(given_up) - empty,
             unheard=unheard,
-            dead=len(view.dead()),
+            dead=len(waited_for) - empty,
             settled=self._settled,
             latched=latched,
         )

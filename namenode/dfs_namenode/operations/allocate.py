@@ -80,8 +80,8 @@ def _shortage(request: Allocate, write_min: int, cluster: ClusterView) -> NotEno
     live = [node for node in cluster.live() if node.id not in request.exclude]
     if len(live) >= write_min:
         return NoSpace(
-            f"{len(live)} datanodes are live, but fewer than {write_min} of them have {request.length} free bytes; "
-            "free space or add a datanode",
+            f"no room: {request.length} bytes must fit on {write_min} of {len(live)} live datanodes, and do not; "
+            "remove files, wait until their space is back, or add a datanode",
             needed=write_min,
         )
     excluded = f", {len(request.exclude)} of them excluded by the writer" if request.exclude else ""

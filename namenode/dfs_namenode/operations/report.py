@@ -34,6 +34,8 @@ class Page:
     """Its number in the store."""
     orphan_age_ms: int
     now_ms: int
+    volumes_now: frozenset[str] = frozenset()
+    """All volumes that the datanode says it has, in whatever state."""
 
 
 async def report(
@@ -47,18 +49,21 @@ async def report(
     orphan_age_ms: int,
     budget: DeleteBudget,
     chunks: int,
+    held_back: bool,
 ) -> Empty:
     """Take a page in. Repeatable.
 
-    budget   the brake on deletions: a store that lost its rows must not have everything deleted as unknown (F65)
-    chunks   that the store has, as far as was counted
-    Raises   StaleIncarnation: the datanode must register again
+    budget     the brake on deletions: a store that lost its rows must not have everything deleted as unknown (F65)
+    chunks     that the store has, as far as was counted
+    held_back  a safe mode is on: what may be deleted waits for a later report (I4)
+    Raises     StaleIncarnation: the datanode must register again
     """
     life = liveness.life(request.datanode)
     if life is None or life[0] != request.incarnation:
         raise StaleIncarnation(f"this report is from an earlier life of {request.datanode}; it must register again")
     node = liveness.view().datanodes[request.datanode]
-    page = Page(request, node.num, orphan_age_ms, clock.wall_ms())
+    volumes_now = frozenset(volume.id for volume in node.volumes)
+    page = Page(request, node.num, orphan_age_ms, clock.wall_ms(), volumes_now)
     listed, gone = await asyncio.to_thread(_differences, store, page)
     for start in range(0, len(listed), CHANGES_IN_TRANSACTION):
         part = [
@@ -66,12 +71,12 @@ async def report(
             for replica in listed[start : start + CHANGES_IN_TRANSACTION]
             if outbox.may_adopt(request.datanode, replica.chunk, request.as_of)
         ]
-        may_bury = budget.available(chunks=chunks, now_s=clock.monotonic_s())
+        may_bury = 0 if held_back else budget.available(chunks=chunks, now_s=clock.monotonic_s())
         corrected = await store.write(
             lambda tx, part=part, may_bury=may_bury: apply_listed(tx, page, part, may_bury=may_bury)  # type: ignore[misc]
         )
         budget.spend(corrected.buried)
-        for chunk in corrected.to_delete:
+        for chunk in () if held_back else corrected.to_delete:
             outbox.delete(request.datanode, chunk)
     for start in range(0, len(gone), CHANGES_IN_TRANSACTION):
         missing = gone[start : start + CHANGES_IN_TRANSACTION]
@@ -113,6 +118,9 @@ def judge_page(snapshot: Snapshot, page: Page) -> tuple[list[ReportedReplica], l
         for replica in request.replicas
         if judge(snapshot, page, replica, latched=latched) not in (Verdict.KNOWN, Verdict.WAIT)
     ]
+    if request.as_of > meta.last_seq(snapshot):
+        # A scan of another history (a restored store, F63): what it did not see may have come since.
+        return listed, []
     present = {replica.chunk for replica in request.replicas}
     gone: list[str] = []
     after = request.after
@@ -126,8 +134,13 @@ def judge_page(snapshot: Snapshot, page: Page) -> tuple[list[ReportedReplica], l
 
 def _may_drop(page: Page, row: replicas.StoredRow) -> bool:
     # A bad row stays until its file is known to be deleted: damaged files are not listed, and would be in the way.
+    # What is on a volume that the datanode does not even name any more went with it; if it returns, it is adopted.
+    removed = bool(page.volumes_now) and row.volume not in page.volumes_now
     return row.good and may_drop_row(
-        since_seq=row.since_seq, as_of=page.report.as_of, volume=row.volume, volumes_scanned=page.report.volumes
+        since_seq=row.since_seq,
+        as_of=page.report.as_of,
+        volume=row.volume,
+        volumes_scanned=[row.volume] if removed else page.report.volumes,
     )
 
 

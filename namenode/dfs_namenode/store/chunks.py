@@ -73,6 +73,14 @@ def recount_replication(tx: Transaction, chunk: bytes) -> None:
     )
 
 
+def live_behind(snapshot: Snapshot, after: bytes, limit: int) -> list[tuple[bytes, int]]:
+    """The next live chunks in the order of their ids, with the replication that they want."""
+    rows = snapshot.rows(
+        "SELECT id, replication FROM chunk WHERE id > ? AND state = ? ORDER BY id LIMIT ?", (after, CHUNK_LIVE, limit)
+    )
+    return [(chunk, replication) for chunk, replication in rows]
+
+
 def good_replicas(snapshot: Snapshot, chunk: bytes) -> list[tuple[str, str]]:
     """The datanodes that have a good replica, each with the volume that it is on."""
     return [

@@ -12,18 +12,24 @@ from dfs_namenode.liveness import Datanode
 from dfs_namenode.store.transaction import Row, Snapshot, Transaction
 
 IN_SERVICE = "in_service"
+DEPARTED = "departed"
+"""An operator said that it will not come back. The row stays, so that its numbers are never given out again."""
 _COLUMNS = "num, id, peer_url, client_url, rack, version, boot, incarnation, volumes"
 _volumes = msgspec.json.Decoder(list[VolumeState])
 
 
 def everyone(snapshot: Snapshot) -> list[Datanode]:
-    """All that ever registered."""
-    return [_datanode(row) for row in snapshot.rows(f"SELECT {_COLUMNS} FROM datanode ORDER BY id")]  # noqa: S608
+    """All that ever registered, without those that departed."""
+    rows = snapshot.rows(f"SELECT {_COLUMNS} FROM datanode WHERE state = ? ORDER BY id", (IN_SERVICE,))  # noqa: S608
+    return [_datanode(row) for row in rows]
 
 
 def find(snapshot: Snapshot, datanode: str) -> Datanode | None:
-    """One by its id."""
-    row = snapshot.row(f"SELECT {_COLUMNS} FROM datanode WHERE id = ?", (datanode,))  # noqa: S608
+    """One by its id; None also if it departed: whoever comes under that id then is a new one."""
+    row = snapshot.row(
+        f"SELECT {_COLUMNS} FROM datanode WHERE id = ? AND state = ?",  # noqa: S608
+        (datanode, IN_SERVICE),
+    )
     return None if row is None else _datanode(row)
 
 
@@ -34,7 +40,8 @@ def begin_life(tx: Transaction, node: Datanode) -> Datanode:
         " volumes) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET peer_url = excluded.peer_url, client_url = excluded.client_url,"
         " rack = excluded.rack, version = excluded.version, boot = excluded.boot,"
-        " incarnation = datanode.incarnation + 1, registered_ms = excluded.registered_ms, volumes = excluded.volumes",
+        " incarnation = datanode.incarnation + 1, state = excluded.state,"
+        " registered_ms = excluded.registered_ms, volumes = excluded.volumes",
         (
             node.id, node.peer_url, node.client_url, node.rack, node.version, bytes.fromhex(node.boot), IN_SERVICE,
             tx.now_ms, _encode(node.volumes),
@@ -43,6 +50,11 @@ def begin_life(tx: Transaction, node: Datanode) -> Datanode:
     stored = find(tx, node.id)
     assert stored is not None
     return stored
+
+
+def depart(tx: Transaction, datanode: str) -> None:
+    """It is no part of the cluster any more, until it registers anew."""
+    tx.run("UPDATE datanode SET state = ? WHERE id = ?", (DEPARTED, datanode))
 
 
 def set_volumes(tx: Transaction, datanode: str, volumes: Sequence[VolumeState]) -> None:

@@ -83,14 +83,14 @@ def take_apart_detached(tx: Transaction, *, rows: int) -> Swept:
     """Take removed trees apart: files give up their contents, directories become removed trees of their own.
 
     No recursion, so that a tree of any depth or width goes in steps of `rows`. The grace of the contents counts from
-    the removal, not from now.
+    now, not from the removal: a reader who came back meanwhile could leave no mark, since nothing was retired yet.
     """
     done_rows = 0
     while done_rows < rows:
         root = tx.row("SELECT inode_id, seq, at_ms FROM detached ORDER BY inode_id LIMIT 1")
         if root is None:
             break
-        inode, seq, at_ms = root
+        inode, seq, removed_ms = root
         children = tx.rows(
             "SELECT name, id, kind, content_id FROM inode WHERE parent_id = ? ORDER BY name LIMIT ?",
             (inode, rows - done_rows),
@@ -102,12 +102,13 @@ def take_apart_detached(tx: Transaction, *, rows: int) -> Swept:
                     "UPDATE inode SET parent_id = ?, name = ? WHERE parent_id = ? AND name = ?",
                     (NOWHERE, str(child), inode, name),
                 )
-                tx.run("INSERT INTO detached (inode_id, seq, at_ms) VALUES (?, ?, ?)", (child, seq, at_ms))
+                tx.run("INSERT INTO detached (inode_id, seq, at_ms) VALUES (?, ?, ?)", (child, seq, removed_ms))
             else:
                 tx.run("DELETE FROM inode WHERE parent_id = ? AND name = ?", (inode, name))
                 if content is not None:
                     tx.run(
-                        "INSERT OR IGNORE INTO retired (content_id, seq, at_ms) VALUES (?, ?, ?)", (content, seq, at_ms)
+                        "INSERT OR IGNORE INTO retired (content_id, seq, at_ms) VALUES (?, ?, ?)",
+                        (content, seq, tx.now_ms),
                     )
         if tx.row("SELECT 1 FROM inode WHERE parent_id = ? LIMIT 1", (inode,)) is None:
             tx.run("DELETE FROM inode WHERE parent_id = ? AND name = ?", (NOWHERE, str(inode)))

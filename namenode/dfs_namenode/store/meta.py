@@ -13,6 +13,7 @@ _LINEAGE: Final = "lineage"
 _EPOCH: Final = "epoch"
 _TIME_FLOOR: Final = "time_floor_ms"
 _LATCHED: Final = "latched"
+_SPREAD_OVER: Final = "spread_over"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,15 @@ def set_latch(tx: Transaction, why: str) -> None:
 def clear_latch(tx: Transaction) -> bool:
     """An operator has resolved it. False: there was nothing to resolve."""
     return tx.run("DELETE FROM meta WHERE key = ?", (_LATCHED,)) > 0
+
+
+def spread_over(snapshot: Snapshot) -> int:
+    """The number of datanodes for which all chunks have been looked through (see `monitors.spread`)."""
+    return int(get(snapshot, _SPREAD_OVER) or 0)
+
+
+def set_spread_over(tx: Transaction, datanodes: int) -> None:
+    put(tx, _SPREAD_OVER, datanodes)
 
 
 def last_seq(snapshot: Snapshot) -> int:

@@ -75,10 +75,13 @@ def forget_results(tx: Transaction, *, before_ms: int, limit: int) -> int:
 def forget_changes(tx: Transaction, *, before_ms: int, limit: int) -> int:
     """Forget the oldest changes, whole operations of them, made before a moment. Returns how many rows went.
 
-    limit   operations at most
+    limit   rows at most, but for the rest of the last operation; fewer were forgotten: no more are due
     """
-    last = tx.value(
-        "SELECT max(seq) FROM (SELECT seq FROM change WHERE n = 0 AND at_ms < ? ORDER BY seq LIMIT ?)",
-        (before_ms, limit),
-    )
+    # Only the oldest are looked at: a search by age would read the whole log when nothing of it is due.
+    last = None
+    for seq, at_ms in tx.rows("SELECT seq, at_ms FROM change ORDER BY seq, n LIMIT ?", (limit,)):
+        if at_ms is not None:
+            if at_ms >= before_ms:
+                break
+            last = seq
     return 0 if last is None else tx.run("DELETE FROM change WHERE seq <= ?", (last,))

@@ -53,6 +53,11 @@ def one(snapshot: Snapshot, chunk: str, datanode: int) -> StoredRow | None:
     return None if row is None else StoredRow(chunk, row[0].hex(), row[1] == REPLICA_GOOD, row[2])
 
 
+def has_any(snapshot: Snapshot, datanode: int) -> bool:
+    """Whether a datanode is known to have any replica."""
+    return snapshot.row("SELECT 1 FROM replica WHERE datanode = ? LIMIT 1", (datanode,)) is not None
+
+
 def at_datanode(snapshot: Snapshot, datanode: int, *, after: str, up_to: str, limit: int) -> list[StoredRow]:
     """The rows of one datanode with ids in (after, up_to], in order.
 

@@ -1,0 +1,66 @@
+"""The examples that `dfs COMMAND --help` and docs/commands.md show.
+
+A table of its own, beside that of the commands, because both show it and a test wants every command to have one.
+"""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "put": (
+        "dfs put big.iso /data/",
+        "dfs put -r photos /photos           # small files are packed by themselves",
+        "tar c . | dfs put - /backup/today.tar",
+        "dfs put https://example.org/x.csv /x.csv",
+    ),
+    "get": (
+        "dfs get /data/big.iso .",
+        "dfs get -r /photos copy-of-photos",
+        "dfs get '/logs/*.gz' logs/",
+        "dfs get /backup/today.tar - | tar x",
+    ),
+    "ls": (
+        "dfs ls -l /data",
+        "dfs ls -ltr /logs                         # the newest last",
+        "dfs ls --json -R / | jq -r .path",
+    ),
+    "cat": ("dfs cat /a.txt /b.txt", "dfs cat '/logs/2026-*.gz' | zcat | grep error"),
+    "head": ("dfs head -n 3 /data/x.csv", "dfs head -c 1MiB /data/x.bin > first"),
+    "tail": ("dfs tail -n 20 /logs/today", "dfs tail -c 100 /data/x.bin | xxd"),
+    "mkdir": ("dfs mkdir /data", "dfs mkdir -p /a/b/c"),
+    "rm": ("dfs rm /data/old.bin", "dfs rm -r /tmp", "dfs rm '/logs/*.gz'"),
+    "rmdir": ("dfs rmdir /data/empty",),
+    "mv": ("dfs mv /a /b", "dfs mv /x.csv /y.csv /data/", "dfs mv -f /new.csv /current.csv"),
+    "cp": ("dfs cp /a /b", "dfs cp -r /photos /photos-before"),
+    "touch": ("dfs touch /data/_SUCCESS",),
+    "append": ("dfs append today.log /logs/all", "date | dfs append --create - /logs/dates"),
+    "stat": ("dfs stat /data/big.iso", "dfs stat --chunks /data/big.iso", "dfs stat --json /a | jq .etag"),
+    "du": ("dfs du /data", "dfs du -s --bytes /data"),
+    "df": ("dfs df",),
+    "checksum": ("dfs checksum /a /b",),
+    "setrep": ("dfs setrep 2 /tmp", "dfs setrep 5 /precious.bin"),
+    "chmod": ("dfs chmod 640 /a", "dfs chmod -R go-w /data"),
+    "chown": ("dfs chown ann /a", "dfs chown -R ann:staff /data"),
+    "test": ("dfs test -f /data/_SUCCESS && echo done",),
+    "url": ('curl -L "$(dfs url /data/big.iso)" -o big.iso', 'curl -L -T x.csv "$(dfs url /data/x.csv)"'),
+    "status": ("dfs status", "dfs status --json | jq .health"),
+    "admin": ("dfs admin gc", "dfs admin gc --now"),
+    "mini": (
+        "dfs mini",
+        "dfs mini /srv/dfs --datanodes 5",
+        "dfs mini /tmp/try --port 0 --datanode-port 0    # any free ports",
+    ),
+    "namenode": (
+        "dfs namenode --dir /srv/dfs",
+        "dfs namenode --dir /srv/dfs --listen 10.0.0.1:9870 --insecure \\",
+        "    --join-secret SECRET",
+    ),
+    "datanode": (
+        "dfs datanode --dir /srv/disk1 --dir /srv/disk2",
+        "dfs datanode --dir /srv/disk1 --listen 10.0.0.2:9864 \\",
+        "    --namenode http://10.0.0.1:9870 --insecure --join-secret SECRET",
+    ),
+    "version": ("dfs version",),
+}
+
+
+def epilog(name: str) -> str:
+    """The examples of a command as the end of its help; click leaves the lines of a paragraph with \\b alone."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in EXAMPLES[name])])

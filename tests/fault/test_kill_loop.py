@@ -1,0 +1,70 @@
+"""SIGKILLs in a loop, each at a random moment of a workload: what was acknowledged is there, identical.
+
+As the loop of power cuts, but the disks stay: this is about processes, their restart, and clients that go on meanwhile.
+`make faults` kills much more often than `make test`: DFS_TEST_KILLS.
+"""
+
+import os
+import random
+import threading
+import time
+
+import pytest
+
+from dfs.testing import Cluster, Node, cluster
+from fixtures.acknowledged import SETTINGS, Acknowledged
+from fixtures.faults import SEED, seeded
+
+KILLS = int(os.environ.get("DFS_TEST_KILLS", "4"))
+WRITERS = 3
+CHECK_EVERY = 25
+"""Kills between two comparisons of everything; also at the end."""
+
+
+@pytest.mark.timeout(180 + 15 * KILLS)
+def test_kills_at_any_moment_take_nothing_that_was_acknowledged() -> None:  # F2 F3 F4 F7 F14 F19 F20 F21 F90
+    rng = seeded("kill loop")
+    history = Acknowledged()
+    stop = threading.Event()
+    with cluster(datanodes=4, replication=3, **SETTINGS) as running:
+        writers = [
+            threading.Thread(
+                target=history.write, args=(running, f"{worker}", random.Random(f"{SEED} {worker}"), stop), daemon=True
+            )
+            for worker in range(WRITERS)
+        ]
+        for writer in writers:
+            writer.start()
+        killed: dict[str, int] = {}
+        try:
+            for number in range(KILLS):
+                kill_some(running, rng, killed)
+                if number % CHECK_EVERY == CHECK_EVERY - 1:
+                    history.check(running)
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join(90)
+        assert not any(writer.is_alive() for writer in writers)
+        running.wait_writable()
+        history.check(running)
+    assert len(history.acknowledged) > KILLS
+    print(f"{killed} killed, {len(history.acknowledged)} files acknowledged, 0 lost, 0 wrong")
+
+
+def kill_some(running: Cluster, rng: random.Random, killed: dict[str, int]) -> None:
+    """Kill one or two servers at a random moment, and start them again at another one."""
+    time.sleep(rng.uniform(0, 0.6))
+    victims: list[Node] = rng.sample([running.namenode, *running.datanodes], rng.choice([1, 1, 2]))
+    for victim in victims:
+        victim.kill()
+        killed[victim.role] = killed.get(victim.role, 0) + 1
+    time.sleep(rng.uniform(0, 0.4))
+    for victim in victims:
+        victim.start()
+        # The next kill may come while it starts.
+        if rng.random() < 0.8:
+            victim.wait_ready()
+        else:
+            time.sleep(rng.uniform(0, 0.3))
+            victim.restart()

@@ -9,10 +9,10 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -91,7 +91,7 @@ class Mini:
         self._namenode_port = _choose(plan.port, recorded.get("namenode", {}).get("url"), NAMENODE_PORT)
         self._datanode_ports = _datanode_ports(plan.datanode_port, ports, count, self._namenode_port)
         self._free_datanode_ports = "--port 0" if plan.datanode_port is None else "--datanode-port 0"
-        self._ids = [self._datanode_id(number, recorded) for number in range(1, count + 1)]
+        self._known_ids = {datanode["id"] for datanode in recorded.get("datanodes", [])}
         self.namenode = self._namenode_process()
         self.datanodes: list[ServerProcess] = []
 
@@ -111,21 +111,24 @@ class Mini:
     def _datanode_process(self, number: int, port: int) -> ServerProcess:
         name = f"datanode-{number}"
         arguments = ["datanode", "--dir", self.datanode_directory(number), "--listen", f"{HOST}:{port}"]
-        arguments += ["--namenode", self.namenode.url, "--datanode-id", self._ids[number - 1]]
+        arguments += ["--namenode", self.namenode.url, "--datanode-id", f"dn{number}"]
         arguments += role_options("datanode", self._settings)
         return ServerProcess(name, arguments, log_path=self._log_path(name))
 
-    def _datanode_id(self, number: int, recorded: dict[str, Any]) -> str:
-        """The id of a datanode: as recorded, unless its directory was wiped since. Then it is another datanode.
+    def _forget_wiped(self) -> None:
+        """Tell the store of datanodes whose directories were wiped since the last start: they begin anew.
 
-        A known id must prove its key at registration, and the key went with the directory.
+        The namenode would wait for what they had, and refuse their ids: a known id must prove its key, and the key
+        went with the directory. Whoever wipes a directory of mini means it.
         """
-        known = {datanode["dir"]: datanode["id"] for datanode in recorded.get("datanodes", [])}
-        directory = self.datanode_directory(number)
-        before: str | None = known.get(directory)
-        if before is None:
-            return f"dn{number}"
-        return before if os.path.isdir(directory) and os.listdir(directory) else f"dn{number}-{secrets.token_hex(2)}"
+        store = os.path.join(self.directory, "namenode")
+        for number in range(1, len(self._datanode_ports) + 1):
+            directory = self.datanode_directory(number)
+            if f"dn{number}" in self._known_ids and not (os.path.isdir(directory) and os.listdir(directory)):
+                command = [sys.executable, "-m", "dfs_namenode", "forget-datanode", store, f"dn{number}"]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise Conflict(f"the datanode dn{number} can't begin anew: {done.stderr.strip()}")
 
     def datanode_directory(self, number: int) -> str:
         """Where the datanode of this number, from 1 on, keeps its chunks."""
@@ -139,6 +142,7 @@ class Mini:
         _check_port(self._namenode_port, "--port 0", patience_s=patience_s)
         for port in self._datanode_ports:
             _check_port(port, self._free_datanode_ports, patience_s=patience_s)
+        self._forget_wiped()
         self.namenode.start()
         self.namenode.wait_ready(deadline)
         for number, port in enumerate(self._datanode_ports, 1):
@@ -155,7 +159,7 @@ class Mini:
             "namenode": {"url": self.namenode.url, "pid": self.namenode.pid},
             "datanodes": [
                 {
-                    "id": self._ids[number - 1],
+                    "id": f"dn{number}",
                     "url": datanode.url,
                     "pid": datanode.pid,
                     "dir": self.datanode_directory(number),

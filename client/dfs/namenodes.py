@@ -14,7 +14,16 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from dfs.protocol.clock import Clock, PeerClock
-from dfs.protocol.errors import BadAnswer, DfsError, NotSent, OperationExpired, OutcomeUnknown, Unavailable
+from dfs.protocol.errors import (
+    BadAnswer,
+    DfsError,
+    NotSent,
+    OperationExpired,
+    OutcomeUnknown,
+    PeerError,
+    StateError,
+    Unavailable,
+)
 from dfs.protocol.ids import new_id
 from dfs.protocol.messages import ClusterFacts, Commit, DropDraft, Empty, Stage
 from dfs.protocol.operations import CLUSTER, Operation
@@ -104,6 +113,11 @@ class Namenodes:
         effect  the call would have changed something
         """
         where = " or ".join(self.urls)
+        if doubt is not None and effect and isinstance(error, StateError | PeerError | OperationExpired):
+            # Whatever the later attempts met, the first one may have done it.
+            return OutcomeUnknown(
+                f"{doubt.message}; whether it was done is not known. Look, and repeat it if it was not", **doubt.detail
+            )
         if isinstance(error, BadAnswer):
             first_words = " ".join(error.message.split())[:_QUOTED_CHARACTERS]
             return BadAnswer(
@@ -113,12 +127,8 @@ class Namenodes:
             )
         if not isinstance(error, NotSent | OutcomeUnknown):
             return error
-        if doubt is not None and not effect:
-            return OutcomeUnknown(f"{doubt.message}; is a namenode there, and well? Try again", **doubt.detail)
         if doubt is not None:
-            return OutcomeUnknown(
-                f"{doubt.message}; whether it was done is not known. Look, and repeat it if it was not", **doubt.detail
-            )
+            return OutcomeUnknown(f"{doubt.message}; is a namenode there, and well? Try again", **doubt.detail)
         return NotSent(
             f"can't reach the namenode at {where}: is it running? `dfs mini` starts a cluster; "
             "--namenode or DFS_NAMENODE names another one",

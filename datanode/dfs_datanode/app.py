@@ -21,7 +21,7 @@ import msgspec
 from starlette.applications import Starlette
 
 from dfs.protocol.clock import Clock, SystemClock
-from dfs.protocol.errors import DfsError, InvalidRequest
+from dfs.protocol.errors import EXIT_OK, EXIT_SOME_FAILED, DfsError, InvalidRequest
 from dfs.protocol.guard import bind, exit_with_parent, run_server
 from dfs.protocol.operations import GET_CHUNK, PUT_CHUNK
 from dfs.protocol.server import ASGIApp, protocol_app
@@ -48,8 +48,6 @@ from dfs_datanode.volumes import Volume, open_volume
 logger = logging.getLogger("dfs.datanode")
 
 UPKEEP_S = 10.0
-EXIT_OK = 0
-EXIT_FAILED = 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def _usable(volumes: Sequence[Volume]) -> list[str]:
 
 
 class Datanode:
-    """One datanode: its parts, wired. `fatal` ends the process with a sentence."""
+    """One datanode: its parts, wired. `fatal` and `refused` end the process."""
 
     def __init__(
         self,
@@ -124,6 +122,7 @@ class Datanode:
         disk: Disk,
         clock: Clock,
         fatal: Callable[[str], None],
+        refused: Callable[[DfsError], None],
     ) -> None:
         self.store = ChunkStore(disk, grounds.volumes)
         self.outbox = Outbox()
@@ -158,7 +157,7 @@ class Datanode:
         introduction = Introduction(
             settings.peer_url or url, settings.client_url or url, settings.rack, settings.join_secret
         )
-        links = [self._link(one, introduction, fatal) for one in settings.namenode]
+        links = [self._link(one, introduction, refused) for one in settings.namenode]
         self._reporter = Reporter(
             links,
             store=self.store,
@@ -193,7 +192,7 @@ class Datanode:
             observe=collector.observe,
         )
 
-    def _link(self, url: str, introduction: Introduction, fatal: Callable[[str], None]) -> NamenodeLink:
+    def _link(self, url: str, introduction: Introduction, refused: Callable[[DfsError], None]) -> NamenodeLink:
         return NamenodeLink(
             url,
             transport=self.transport,
@@ -203,7 +202,7 @@ class Datanode:
             introduction=introduction,
             perform=self.commands.submit,
             streams=lambda: self.put.active + self.get.active,
-            refused=fatal,
+            refused=refused,
         )
 
     def _request_report(self) -> None:
@@ -250,10 +249,19 @@ class _Ending:
 
     def __init__(self) -> None:
         self.why = ""
+        self.code = EXIT_OK
+
+    def refused(self, error: DfsError) -> None:
+        """The namenode will never take this datanode."""
+        self._end(error.message, error.exit_code)
 
     def fatal(self, why: str) -> None:
+        """A duty failed for good."""
+        self._end(why, EXIT_SOME_FAILED)
+
+    def _end(self, why: str, code: int) -> None:
         if not self.why:
-            self.why = why
+            self.why, self.code = why, code
             logger.error("%s", why)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -279,7 +287,7 @@ def run(settings: DatanodeSettings) -> int:
         return error.exit_code
     settle([volume for volume in grounds.volumes if volume.holds_chunks], disk, now_ms=clock.wall_ms())
     ending = _Ending()
-    node = Datanode(settings, grounds, url, disk=disk, clock=clock, fatal=ending.fatal)
+    node = Datanode(settings, grounds, url, disk=disk, clock=clock, fatal=ending.fatal, refused=ending.refused)
     stopping = threading.Event()
 
     def tell_when_ready() -> None:
@@ -301,12 +309,11 @@ def run(settings: DatanodeSettings) -> int:
         node.stop()
         for lock in grounds.locks:
             disk.close(lock)
-    code = EXIT_FAILED if ending.why else EXIT_OK
     if not drained:
         # A thread may hang in a socket or a disk for a minute; all that is durable is durable already.
         logging.shutdown()
-        os._exit(code)
-    return code
+        os._exit(ending.code)
+    return ending.code
 
 
 def _drain(node: Datanode, seconds: float) -> bool:

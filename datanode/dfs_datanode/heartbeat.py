@@ -40,7 +40,7 @@ class NamenodeLink:
 
     perform      takes the commands of an answer; must return at once
     streams      how many chunks are being received or sent now
-    refused      called with a sentence when the namenode will never take this datanode: it ends the process
+    refused      called with the reason when the namenode will never take this datanode: it ends the process
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class NamenodeLink:
         introduction: Introduction,
         perform: Callable[[list[Command]], None],
         streams: Callable[[], int],
-        refused: Callable[[str], None],
+        refused: Callable[[DfsError], None],
     ) -> None:
         self.url = url
         self.seq = 0
@@ -127,7 +127,7 @@ class NamenodeLink:
         if self._membership.is_registered:
             self._unheard(error)
             return RETRY_S
-        self._refused(f"the namenode at {self.url} refuses this datanode: {error}")
+        self._refused(type(error)(f"the namenode at {self.url} refuses this datanode: {error}"))
         return RETRY_S
 
     def _cluster_there(self) -> str | None:
@@ -180,6 +180,11 @@ class NamenodeLink:
         log = logger.debug if self._silent else logger.warning
         log("the namenode at %s does not answer: %s; going on trying", self.url, error)
         self._silent = True
+
+    @property
+    def boot(self) -> str:
+        """The number of this life, which every call of ours carries."""
+        return self._membership.boot
 
     @property
     def incarnation(self) -> int | None:

@@ -13,6 +13,7 @@ import secrets
 
 import msgspec
 
+from dfs.protocol.directories import refuse_other_roles
 from dfs.protocol.errors import Conflict, InvalidRequest
 from dfs.protocol.messages import Id, NodeId
 from dfs_datanode.disk import Disk, read_file, replace_file
@@ -42,6 +43,7 @@ _decoder = msgspec.json.Decoder(Identity)
 
 def lock_directory(disk: Disk, directory: str) -> int:
     """Hold the directory for this process, until the descriptor is closed. Raises Conflict, InvalidRequest."""
+    refuse_other_roles(directory, "datanode")
     try:
         os.makedirs(directory, exist_ok=True)
         fd = disk.open(os.path.join(directory, _LOCK), os.O_RDWR | os.O_CREAT)

@@ -26,6 +26,7 @@ def report_pages(
     *,
     datanode: str,
     incarnation: int,
+    boot: str,
     as_of: int,
     bad: Callable[[str, str], None],
     rest_s: float,
@@ -67,6 +68,7 @@ def report_pages(
         yield ChunkReport(
             datanode=datanode,
             incarnation=incarnation,
+            boot=boot,
             as_of=as_of,
             after=after,
             up_to=up_to,

@@ -87,6 +87,7 @@ class Reporter:
             self._disk,
             datanode=self._datanode,
             incarnation=incarnation,
+            boot=link.boot,
             as_of=link.seq,
             bad=self._bad,
             rest_s=self._rest_s,

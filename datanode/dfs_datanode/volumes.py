@@ -22,6 +22,7 @@ import msgspec
 
 from dfs.protocol.chunk_format import Header, file_size
 from dfs.protocol.clock import Clock
+from dfs.protocol.directories import MARKS
 from dfs.protocol.errors import Conflict, DfsError, NoSpace, Unavailable
 from dfs.protocol.ids import is_id
 from dfs.protocol.messages import Id, VolumeState
@@ -35,7 +36,7 @@ State = Literal["in_service", "full", "read_only", "failed"]
 FULL_PAUSE_S = 30.0
 """A disk that refused a write for space is left alone this long, whatever it says about free space: quotas, races."""
 _FORMAT = 1
-_FILE = "VOLUME.json"
+_FILE = MARKS["datanode"]
 _SUFFIX = ".chunk"
 _PREFIXES = [f"{number:02x}" for number in range(256)]
 _SYNCS_NAMES_WITH_FILE = {"ext4", "xfs"}

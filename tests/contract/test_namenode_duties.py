@@ -163,6 +163,7 @@ class Bench:
             m.ChunkReport(
                 datanode=paper.name,
                 incarnation=paper.registered.incarnation,
+                boot=paper.boot,
                 as_of=paper.seq_seen if as_of is None else as_of,
                 after="",
                 up_to="",

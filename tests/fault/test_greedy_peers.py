@@ -14,9 +14,9 @@ import requests
 
 import dfs
 from dfs.testing import Cluster, Node, cluster
-from fixtures.faults import MIB, seeded, wait_until
+from fixtures.faults import LONG, MIB, seeded, wait_until
 
-CROWD = int(os.environ.get("DFS_TEST_CROWD", "100"))
+CROWD = 500 if LONG else 100
 HEAD_TIMEOUT_S = 10.0
 
 
@@ -65,12 +65,14 @@ def test_slow_heads_and_slow_readers_hold_up_nobody(running: Cluster) -> None:  
         }
         print(f"memory grew by {grown} MiB")
         assert max(grown.values()) < 64 + CROWD * 1.5
+        if not LONG:
+            return
         for sock in heads:
             sock.settimeout(max(0.1, began + HEAD_TIMEOUT_S + 5 - time.monotonic()))
             with contextlib.suppress(ConnectionResetError):
                 while sock.recv(4096):
                     pass
-    print(f"all slow heads were refused after {time.monotonic() - began:.1f} s")
+        print(f"all slow heads were refused after {time.monotonic() - began:.1f} s")
     wait_until(lambda: descriptors(running.namenode) < CROWD / 2 + 50, 10, "their descriptors are free again")
 
 

@@ -8,7 +8,7 @@ import pytest
 import dfs
 from dfs.testing import Cluster, Proxy, cluster
 from dfs.testing.proxy import Cut, Delay, Duplicate, Fault, Flip, Stall
-from fixtures.faults import MIB, good_replicas, seeded, wait_until, wrong_replicas
+from fixtures.faults import MIB, good_replicas, only_long, seeded, wait_until, wrong_replicas
 
 PUT = b"PUT /v1/chunks/"
 GET = b"GET /v1/chunks/"
@@ -141,6 +141,7 @@ def test_a_lost_receipt_costs_the_writer_nothing_but_time(
         assert fs.read_bytes(path) == data
 
 
+@only_long
 def test_a_datanode_that_a_peer_cant_reach_costs_seconds(running: Cluster, fs: dfs.Client) -> None:  # F10 F56
     data = seeded("stall").randbytes(2 * MIB)
     running.datanodes[1].proxies["peer"].add(Stall())

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -98,8 +99,8 @@ def start_mini(tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 10
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
@@ -139,6 +140,18 @@ def test_started_again_it_has_the_same_ids_ports_and_files(start: Start) -> None
     assert [{**datanode, "pid": 0} for datanode in second.record["datanodes"]] == strip
     assert second.url == before["namenode"]["url"]
     assert second.dfs("cat", "/f") == b"content"
+
+
+def test_a_datanode_whose_directory_was_wiped_begins_anew_and_gets_its_chunks_back(start: Start) -> None:
+    first = start("--port", "0", "--datanodes", "3").wait_ready()
+    first.dfs("put", "-", "/f", stdin=b"content")
+    assert first.end(signal.SIGTERM) == 0
+    wiped = Path(first.record["datanodes"][1]["dir"])
+    shutil.rmtree(wiped)
+    second = start().wait_ready()
+    assert [datanode["id"] for datanode in second.record["datanodes"]] == ["dn1", "dn2", "dn3"]
+    assert second.dfs("cat", "/f") == b"content"
+    wait_until(lambda: len(list(wiped.glob("chunks/*/*"))) == 1, "the wiped datanode has the chunk again", 30)
 
 
 def test_killed_itself_it_leaves_no_process_and_starts_again(start: Start) -> None:
@@ -224,3 +237,13 @@ def test_a_role_refuses_to_be_reached_from_outside_unless_told(role: str, tmp_pa
     ended = run_dfs(role, "--dir", str(tmp_path / "d"), "--listen", "0.0.0.0:0")
     assert ended.code != 0
     assert "insecure" in ended.error
+
+
+def test_a_role_does_not_begin_in_the_directory_of_another(start: Start) -> None:
+    mini = start("--port", "0", "--datanodes", "1").wait_ready()
+    assert mini.end(signal.SIGTERM) == 0
+    datanode = run_dfs("datanode", "--dir", str(mini.directory / "namenode"), "--listen", "127.0.0.1:0")
+    namenode = run_dfs("namenode", "--dir", str(mini.directory / "datanode-1"), "--listen", "127.0.0.1:0")
+    for done, other in ((datanode, "namenode"), (namenode, "datanode")):
+        assert done.code == 4
+        assert f"holds the data of a {other}" in done.error

@@ -78,7 +78,7 @@ class Trial:
         self.outbox = Outbox()
         self.transport = ScriptedTransport()
         self.performed: list[m.Command] = []
-        self.refusals: list[str] = []
+        self.refusals: list[DfsError] = []
         self.link = NamenodeLink(
             "http://nn",
             transport=self.transport,
@@ -157,7 +157,8 @@ def test_a_namenode_that_takes_us_into_another_cluster_is_refused_by_us(known: T
     known.turn(registered(cluster="e" * 32), facts)
     assert not known.membership.is_registered
     assert known.saved == []
-    assert "belongs to the cluster" in known.refusals[0]
+    assert "belongs to the cluster" in known.refusals[0].message
+    assert isinstance(known.refusals[0], Conflict)
 
 
 def test_a_wrong_join_secret_is_final_for_a_new_datanode(new: Trial) -> None:

@@ -286,7 +286,7 @@ def reported(
     store: ChunkStore, *, bad: Callable[[str, str], None] = lambda *_: None, page_size: int = 1000
 ) -> list[ChunkReport]:
     pages = report_pages(
-        store, Disk(), datanode="dn0", incarnation=1, as_of=5, bad=bad, rest_s=0.0, page_size=page_size
+        store, Disk(), datanode="dn0", incarnation=1, boot="b" * 32, as_of=5, bad=bad, rest_s=0.0, page_size=page_size
     )
     return list(pages)
 
@@ -337,7 +337,7 @@ def test_a_volume_that_vanishes_while_it_is_reported_is_not_reported_as_empty(tm
     for number in (1, 2):
         store_chunk(store, chunk_id(number), b"x")
     pages = report_pages(
-        store, Disk(), datanode="dn0", incarnation=1, as_of=1, bad=lambda *_: None, rest_s=0, page_size=1
+        store, Disk(), datanode="dn0", incarnation=1, boot="b" * 32, as_of=1, bad=lambda *_: None, rest_s=0, page_size=1
     )
     next(pages)
     directory.rename(tmp_path / "unmounted")
@@ -353,7 +353,14 @@ def test_a_process_without_descriptors_condemns_neither_replicas_nor_volumes(tmp
     disk.fail("open", EMFILE)
     told: list[str] = []
     pages = report_pages(
-        store, disk, datanode="dn0", incarnation=1, as_of=1, bad=lambda chunk, _: told.append(chunk), rest_s=0
+        store,
+        disk,
+        datanode="dn0",
+        incarnation=1,
+        boot="b" * 32,
+        as_of=1,
+        bad=lambda chunk, _: told.append(chunk),
+        rest_s=0,
     )
     with pytest.raises(Unavailable):
         list(pages)

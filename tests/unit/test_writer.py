@@ -141,6 +141,19 @@ def test_a_namenode_that_stays_away_after_a_commit_leaves_the_outcome_unknown(cl
             fs.write_bytes("/a", b"data")
 
 
+@pytest.mark.parametrize("later", [e.OperationExpired("too old"), e.BadAnswer("what?")])
+def test_a_commit_that_may_be_done_is_never_done_again_under_another_id(
+    cluster: FakeCluster, later: e.DfsError
+) -> None:
+    with cluster.connect() as fs:
+        fs.write_bytes("/before", b"x")
+        cluster.call_faults.append(("commit", "after", e.OutcomeUnknown("no answer")))
+        cluster.call_faults.append(("commit", "before", later))
+        with pytest.raises(e.OutcomeUnknown, match="whether it was done is not known"):
+            fs.append("/before", b"y")
+        assert fs.read_bytes("/before") == b"xy"
+
+
 def test_a_namenode_that_never_answered_is_given_up_soon_with_advice(cluster: FakeCluster) -> None:
     cluster.call_faults += [("stat", "before", e.NotSent("refused"))] * 1000
     began = cluster.clock.now_s

@@ -625,6 +625,8 @@ class ChunkReport(Struct, frozen=True, kw_only=True):
 
     datanode: NodeId
     incarnation: int
+    boot: Id
+    """Of the life that speaks: only the datanode itself knows it, so nobody else reports in its name."""
     as_of: Version
     """The namenode's sequence number before the scan began."""
     after: IdOrNothing

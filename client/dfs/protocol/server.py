@@ -261,6 +261,10 @@ def protocol_app(
         except e.DfsError as error:
             outcome = error.code
             await send_error(send, error, unread=receive)
+        except Exception:
+            outcome = e.DfsError.code
+            logger.exception("a call of the chunk %s failed", chunk)
+            await send_error(send, e.DfsError("internal error; the server's log says more"), unread=receive)
         finally:
             observe(found[0].name if found else "unknown", _now() - started, outcome)
 

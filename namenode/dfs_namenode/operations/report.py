@@ -59,7 +59,7 @@ async def report(
     Raises     StaleIncarnation: the datanode must register again
     """
     life = liveness.life(request.datanode)
-    if life is None or life[0] != request.incarnation:
+    if life is None or life[:2] != (request.incarnation, request.boot):
         raise StaleIncarnation(f"this report is from an earlier life of {request.datanode}; it must register again")
     node = liveness.view().datanodes[request.datanode]
     volumes_now = frozenset(volume.id for volume in node.volumes)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import apsw
 
 from dfs.protocol.clock import Clock
+from dfs.protocol.directories import MARKS, refuse_other_roles
 from dfs.protocol.errors import Conflict, InvalidRequest, Unavailable
 from dfs_namenode.store.guard import DirectoryLock, refuse_network_filesystem
 from dfs_namenode.store.schema import STEPS
@@ -30,7 +31,7 @@ from dfs_namenode.store.writer import FATAL_ERRORS, Fatal, Writer, WriterLimits
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-DATABASE_NAME = "namenode.db"
+DATABASE_NAME = MARKS["namenode"]
 APPLICATION_ID = 0x64667331
 """Marks the file as ours ("dfs1"), so that another program's database is never taken for a store."""
 _READERS_KEPT = 8
@@ -81,6 +82,7 @@ class SqliteStore:
         """
         os.makedirs(directory, mode=0o700, exist_ok=True)
         refuse_network_filesystem(directory)
+        refuse_other_roles(directory, "namenode")
         lock = DirectoryLock(directory)
         disk_path = os.path.join(directory, DATABASE_NAME)
         try:

@@ -8,6 +8,7 @@ needed happen where it is needed: a command that lists a directory must not pay 
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
@@ -15,13 +16,7 @@ from dfs.connecting import connect, parse_url
 from dfs.namenodes import Namenodes
 from dfs.protocol.clock import Clock
 from dfs.protocol.digests import Buffer
-from dfs.protocol.errors import (
-    FileExists,
-    FileNotFound,
-    InvalidRequest,
-    IsADirectory,
-    NotADirectory,
-)
+from dfs.protocol.errors import FileExists, FileNotFound, InvalidRequest, IsADirectory, NotADirectory
 from dfs.protocol.messages import (
     Action,
     ClusterFacts,
@@ -34,7 +29,6 @@ from dfs.protocol.messages import (
     FilePlaces,
     ListDirectory,
     MakeDirectory,
-    Open,
     Outcome,
     PutFile,
     Remove,
@@ -46,8 +40,9 @@ from dfs.protocol.messages import (
     Usage,
 )
 from dfs.protocol.names import canonical_path
-from dfs.protocol.operations import COLLECT_GARBAGE, COMMIT, LIST, PLACES, STAT, STAT_MANY, STATUS, USAGE
+from dfs.protocol.operations import COLLECT_GARBAGE, COMMIT, LIST, STAT, STAT_MANY, STATUS, USAGE
 from dfs.protocol.transport import Transport
+from dfs.retries import RetryBudget
 from dfs.suspects import Suspects
 from dfs.workers import Workers
 
@@ -56,6 +51,7 @@ if TYPE_CHECKING:
 
     from dfs.file import BinaryWriter, TextWriter
     from dfs.get_tree import Downloads
+    from dfs.operating import Operating
     from dfs.storing import Storing
     from dfs.transaction import Transaction
     from dfs.tree import Progress, TreeReport
@@ -86,6 +82,7 @@ class Client:
         parallel: int,
         chunk_size: int | None = None,
         replication: int | None = None,
+        hedged_reads: bool = True,
     ) -> None:
         assert parallel >= 1, "something must be under way"
         self._namenodes = namenodes
@@ -95,7 +92,9 @@ class Client:
         self._parallel = parallel
         self._chunk_size = chunk_size
         self._replication = replication
+        self._hedged_reads = hedged_reads
         self._suspects = Suspects(clock)
+        self._retries = RetryBudget(clock)
         self._workers = Workers(max(THREADS_MAX, parallel))
         self._storing_part: Storing | None = None
         self._downloads_part: Downloads | None = None
@@ -112,8 +111,12 @@ class Client:
         if self._downloads_part is None:
             from dfs.fetcher import Fetcher
             from dfs.get_tree import Downloads
+            from dfs.racing import Hedging
 
-            fetcher: Fetcher = Fetcher(self._transport, self._namenodes, self._suspects, rng=self._rng)
+            hedging = Hedging() if self._hedged_reads else None
+            fetcher: Fetcher = Fetcher(
+                self._transport, self._namenodes, self._suspects, rng=self._rng, hedging=hedging, retries=self._retries
+            )
             self._downloads_part = Downloads(
                 self._namenodes, fetcher, self._workers, self._clock, parallel=self._parallel
             )
@@ -125,7 +128,7 @@ class Client:
             from dfs.sender import Sender
             from dfs.storing import Storing
 
-            sender: Sender = Sender(self._transport, self._suspects, rng=self._rng)
+            sender: Sender = Sender(self._transport, self._suspects, rng=self._rng, retries=self._retries)
             self._storing_part = Storing(
                 self._namenodes,
                 sender,
@@ -435,19 +438,12 @@ class Client:
     def glob(self, pattern: str) -> Iterator[str]:
         """The paths that match a pattern of `*`, `?`, `[ab]`, `{a,b}` and `**`, sorted within each directory."""
         from dfs.globbing import glob
+        from dfs.walking import entries_or_nothing
 
         text = self._without_host(pattern)
         if not text.startswith("/"):
             raise InvalidRequest(f"{pattern!r} is not an absolute pattern; remote paths begin with /")
-        return glob(text, list_directory=self._list_or_nothing, exists=self.exists)
-
-    def _list_or_nothing(self, path: str) -> Iterator[Entry]:
-        try:
-            for entry in self.ls(path):
-                if entry.path != path:
-                    yield entry
-        except (FileNotFound, NotADirectory):
-            return
+        return glob(text, list_directory=partial(entries_or_nothing, self.ls), exists=self.exists)
 
     def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False, mode: int | None = None) -> Outcome:
         """Make a directory."""
@@ -560,14 +556,16 @@ class Client:
 
     def places(self, path: str) -> FilePlaces:
         """A file's extents and chunks, and where every replica is."""
-        target = self._path(path)
-        page = found = self._namenodes.call(PLACES, Open(path=target))
-        extents, chunks = list(found.extents), {chunk.id: chunk for chunk in found.chunks}
-        while page.next_offset is not None:
-            page = self._namenodes.call(PLACES, Open(path=target, offset=page.next_offset))
-            extents += page.extents
-            chunks |= {chunk.id: chunk for chunk in page.chunks}
-        return FilePlaces(entry=found.entry, extents=extents, chunks=list(chunks.values()))
+        from dfs.operating import places
+
+        return places(self._namenodes, self._path(path))
+
+    @property
+    def admin(self) -> "Operating":
+        """What operators do: inspect, drain, balance, hold back."""
+        from dfs.operating import Operating
+
+        return Operating(self._namenodes, self._path, self._clock)
 
     def status(self) -> Status:
         """Counts, health, and the datanodes."""

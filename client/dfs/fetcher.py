@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from dfs.layout import PlacedExtent, renew
 from dfs.namenodes import Namenodes
@@ -21,10 +21,20 @@ from dfs.protocol.digests import BLOCK_SIZE, first_bad_block, root_digest, table
 from dfs.protocol.errors import CorruptReplica, DataLost, DfsError, ReplicasUnavailable
 from dfs.protocol.messages import BadReplica, Empty, Target
 from dfs.protocol.operations import BAD_REPLICA, STATUS
+from dfs.protocol.transport import InFlight
 from dfs.recovery import ATTEMPTS_MAX, AfterGet, after_get, backoff_s
+from dfs.retries import RetryBudget
 from dfs.runs import Run
 from dfs.suspects import Suspects
 from dfs.tables import Tables
+
+if TYPE_CHECKING:
+    from dfs.racing import Hedging
+
+Fault = tuple[AfterGet, DfsError]
+"""What a failed read of a replica means, and its error."""
+ReadFrom = Callable[[Target, memoryview, InFlight | None], None]
+"""Reads from one replica into a buffer, and checks. Raises CorruptReplica, and what the transport raises."""
 
 REPORTS_MAX = 10_000
 """Bad replicas that a client remembers having reported, so that it says each thing once."""
@@ -45,11 +55,16 @@ class GetTransport(Protocol):
         length: int,
         mode: Literal["exact", "blocks", "table"],
         into: Sequence[memoryview],
+        flight: InFlight | None = None,
     ) -> None: ...
 
 
 class Fetcher:
-    """Reads extents. Usable from several threads."""
+    """Reads extents. Usable from several threads.
+
+    hedging  None: a second replica is asked only after the first has failed
+    retries  None: as many further rounds as one read may make
+    """
 
     def __init__(
         self,
@@ -59,12 +74,16 @@ class Fetcher:
         *,
         rng: random.Random,
         wait: Callable[[float], None] = time.sleep,
+        hedging: "Hedging | None" = None,
+        retries: RetryBudget | None = None,
     ) -> None:
         self._transport = transport
         self._namenodes = namenodes
         self._suspects = suspects
         self._rng = rng
         self._wait = wait
+        self._hedging = hedging
+        self._retries = retries
         self._tables = Tables()
         self._reported: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
@@ -77,21 +96,31 @@ class Fetcher:
         """
         assert 0 <= start < end <= extent.length, "a part of the extent"
         assert len(into) == end - start, "a buffer of the part's size"
-        faults: dict[str, tuple[AfterGet, DfsError]] = {}
+        faults: dict[str, Fault] = {}
         for attempt in range(1, ATTEMPTS_MAX + 1):
             if attempt > 1:
                 expired = any(kind == "renew" for kind, _ in faults.values())
-                self._wait(0 if expired else backoff_s(attempt - 1, self._rng.random, base_s=ROUND_WAIT_S))
+                if not expired and not self._may_go_on(attempt):
+                    break
                 extent = renew(self._namenodes, extent)
-            faults = {}
-            for target in self._best_first(extent.replicas):
-                fault = self._try(target, extent, partial(self._read_from, target, extent, start, end, into))
-                if fault is None:
-                    return
-                faults[target.datanode] = fault
+            found = self._ask_all(extent, into, partial(self._read_from, extent, start, end))
+            if found is None:
+                return
+            faults = found
             if any(kind == "bad" for kind, _ in faults.values()) and self._salvage(extent, start, end, into):
                 return
         raise self._why_not(extent, faults)
+
+    def _may_go_on(self, attempt: int) -> bool:
+        """Wait for another round over the replicas. False: the cluster is sick, and this client has asked enough."""
+        wait_s = backoff_s(attempt - 1, self._rng.random, base_s=ROUND_WAIT_S)
+        if self._retries is not None:
+            more_s = self._retries.take()
+            if more_s is None:
+                return False
+            wait_s = max(wait_s, more_s)
+        self._wait(wait_s)
+        return True
 
     def table(self, extent: PlacedExtent) -> bytes:
         """The verified table of the chunk of an extent that is read by blocks. Raises as `read` does."""
@@ -110,9 +139,8 @@ class Fetcher:
         first = run.extents[0]
         if len(run.extents) > 1:
             buffer = memoryview(bytearray(run.end - run.start))
-            for target in self._best_first(first.replicas):
-                if self._try(target, first, partial(self._get, target, first, run.start, buffer)) is None:
-                    return [self._checked(extent, buffer, run.start) for extent in run.extents]
+            if self._ask_all(first, buffer, partial(self._get, first, run.start)) is None:
+                return [self._checked(extent, buffer, run.start) for extent in run.extents]
         return [self._whole(extent) for extent in run.extents]
 
     def _checked(self, extent: PlacedExtent, buffer: memoryview, start: int) -> memoryview:
@@ -132,15 +160,65 @@ class Fetcher:
         suspects = self._suspects.now()
         return sorted(replicas, key=lambda target: target.datanode in suspects)
 
-    def _try(self, target: Target, extent: PlacedExtent, read: Callable[[], None]) -> tuple[AfterGet, DfsError] | None:
-        """Read from one replica. None if that went well, else what it means; the replica has been reported then."""
+    def _ask_all(self, extent: PlacedExtent, into: memoryview, read: ReadFrom) -> dict[str, Fault] | None:
+        """Read from one replica after the other, until one gave verified bytes: None then, else what each met."""
+        faults: dict[str, Fault] = {}
+        waiting = self._best_first(extent.replicas)
+        while waiting:
+            first, *others = waiting
+            found = self._ask(first, others[0] if others else None, extent, into, read)
+            if found is None:
+                return None
+            faults |= found
+            waiting = [target for target in others if target.datanode not in faults]
+        return faults
+
+    def _ask(
+        self, first: Target, spare: Target | None, extent: PlacedExtent, into: memoryview, read: ReadFrom
+    ) -> dict[str, Fault] | None:
+        """Read from one replica, and from `spare` too if that takes long. None if it went well, else what they met."""
+        if self._hedging is None or spare is None:
+            fault = self._try(first, extent, partial(read, first, into, None))
+            return None if fault is None else {first.datanode: fault}
+        from dfs.racing import Race
+
+        race: Race[Fault] = Race(
+            self._hedging,
+            len(into),
+            lambda buffer, flight: self._try(spare, extent, partial(read, spare, buffer, flight)),
+        )
+        try:
+            fault = self._try(first, extent, partial(read, first, into, race.first), lost=lambda: race.won)
+        except BaseException:
+            race.abandon()
+            raise
+        if fault is None:
+            race.succeeded()
+            self._hedging.answered(first.datanode)
+            return None
+        filled, spare_fault = race.failed(into)
+        if filled:
+            if race.won and self._hedging.lost(first.datanode):
+                self._suspects.add([first.datanode])
+            return None
+        return {first.datanode: fault} | ({} if spare_fault is None else {spare.datanode: spare_fault})
+
+    def _try(
+        self, target: Target, extent: PlacedExtent, read: Callable[[], None], lost: Callable[[], bool] = lambda: False
+    ) -> Fault | None:
+        """Read from one replica. None if that went well, else what it means; the replica has been reported then.
+
+        lost  whether the read was given up since: then its failure says nothing about the datanode
+        """
         try:
             read()
         except DfsError as error:
+            if lost():
+                return "elsewhere", error
             kind = after_get(error)
             if kind == "raise":
                 raise
-            if kind == "suspect":
+            if kind == "suspect" and not error.detail.get("given_up"):
                 self._suspects.add([target.datanode])
             elif kind in ("bad", "absent"):
                 self._report(extent.chunk, target.datanode, error.message)
@@ -157,19 +235,23 @@ class Fetcher:
         with suppress(DfsError):
             self._namenodes.tell(BAD_REPLICA, BadReplica(chunk=chunk, datanode=datanode, why=why[:1000]))
 
-    def _read_from(self, target: Target, extent: PlacedExtent, start: int, end: int, into: memoryview) -> None:
+    def _read_from(
+        self, extent: PlacedExtent, start: int, end: int, target: Target, into: memoryview, flight: InFlight | None
+    ) -> None:
         """Read from this replica and check. Raises CorruptReplica, and what the transport raises."""
         if extent.by_blocks:
-            self._read_blocks(target, extent, start, end, into)
+            self._read_blocks(extent, start, end, target, into, flight)
             return
         whole = into if end - start == extent.length else memoryview(bytearray(extent.length))
-        self._get(target, extent, extent.offset, whole)
+        self._get(extent, extent.offset, target, whole, flight)
         if tree_digest(whole) != extent.digest:
             raise CorruptReplica(f"{target.datanode} sent bytes that are not what their digest says")
         if whole is not into:
             into[:] = whole[start:end]
 
-    def _get(self, target: Target, extent: PlacedExtent, offset: int, into: memoryview) -> None:
+    def _get(
+        self, extent: PlacedExtent, offset: int, target: Target, into: memoryview, flight: InFlight | None = None
+    ) -> None:
         """Exactly these bytes of the chunk, unchecked."""
         self._transport.get_chunk(
             target.url,
@@ -179,21 +261,30 @@ class Fetcher:
             length=len(into),
             mode="exact",
             into=[into],
+            flight=flight,
         )
 
-    def _read_blocks(self, target: Target, extent: PlacedExtent, start: int, end: int, into: memoryview) -> None:
+    def _read_blocks(
+        self,
+        extent: PlacedExtent,
+        start: int,
+        end: int,
+        target: Target,
+        into: memoryview,
+        flight: InFlight | None = None,
+    ) -> None:
         first, last = block_range(extent.offset + start, end - start, extent.chunk_length)
         blocks = into if last - first == len(into) else memoryview(bytearray(last - first))
         table = self._tables.get(extent.chunk, extent.chunk_digest)
         known = table is not None
         if table is None:
             table_view = memoryview(bytearray(table_size(extent.chunk_length)))
-            self._get_blocks(target, extent, first, last, [table_view, blocks])
+            self._get_blocks(target, extent, first, last, [table_view, blocks], flight)
             table = bytes(table_view)
             if root_digest(extent.chunk_length, table).hex() != extent.chunk_digest:
                 raise CorruptReplica(f"{target.datanode} sent a table that is not the chunk's")
         else:
-            self._get_blocks(target, extent, first, last, [blocks])
+            self._get_blocks(target, extent, first, last, [blocks], flight)
         bad = first_bad_block(blocks, table, first // BLOCK_SIZE)
         if not known:
             self._tables.put(extent.chunk, extent.chunk_digest, table)
@@ -203,7 +294,13 @@ class Fetcher:
             into[:] = blocks[extent.offset + start - first :][: len(into)]
 
     def _get_blocks(
-        self, target: Target, extent: PlacedExtent, first: int, last: int, into: Sequence[memoryview]
+        self,
+        target: Target,
+        extent: PlacedExtent,
+        first: int,
+        last: int,
+        into: Sequence[memoryview],
+        flight: InFlight | None,
     ) -> None:
         self._transport.get_chunk(
             target.url,
@@ -213,6 +310,7 @@ class Fetcher:
             length=last - first,
             mode="table" if len(into) > 1 else "blocks",
             into=into,
+            flight=flight,
         )
 
     # --- all replicas together --------------------------------------------------------------------------------
@@ -235,9 +333,9 @@ class Fetcher:
         for target in self._best_first(extent.replicas):
             with suppress(DfsError):
                 if extent.by_blocks:
-                    self._read_blocks(target, extent, start, end, into)
+                    self._read_blocks(extent, start, end, target, into)
                 else:
-                    self._get(target, extent, extent.offset + start, into)
+                    self._get(extent, extent.offset + start, target, into)
                 return True
         # Cut between two blocks of the chunk, so that no block is in both halves.
         middle = (extent.offset + (start + end) // 2) // BLOCK_SIZE * BLOCK_SIZE - extent.offset

@@ -119,8 +119,11 @@ def after_put(tried: Try, result: StoredChunk | DfsError) -> Verdict:
         verdict = NewGrant(frozenset({head}), result.message)
     else:
         return GiveUp(result)
-    if tried.grants < ATTEMPTS_MAX:
-        return verdict
+    return verdict if tried.grants < ATTEMPTS_MAX else give_up(verdict, result)
+
+
+def give_up(verdict: NewGrant, result: StoredChunk | DfsError) -> GiveUp:
+    """What to raise where another grant is called for and none is asked for any more."""
     if isinstance(result, DfsError):
         return GiveUp(result)
     return GiveUp(Unavailable(f"{verdict.why}; try again, and see `dfs status`"))

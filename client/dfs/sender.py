@@ -19,7 +19,8 @@ from dfs.protocol.errors import DfsError, NotEnoughDatanodes
 from dfs.protocol.messages import Allocate, Grant, NewChunk, StoredChunk
 from dfs.protocol.messages import Grants as GrantsAnswer
 from dfs.protocol.operations import ALLOCATE
-from dfs.recovery import ATTEMPTS_MAX, GiveUp, Keep, NextHop, Try, after_put, backoff_s
+from dfs.recovery import ATTEMPTS_MAX, GiveUp, Keep, NewGrant, NextHop, Try, after_put, backoff_s, give_up
+from dfs.retries import RetryBudget
 from dfs.sources import Source
 from dfs.suspects import Suspects
 
@@ -125,7 +126,10 @@ class _Sent:
 
 
 class Sender:
-    """Sends chunks. Usable from several threads."""
+    """Sends chunks. Usable from several threads.
+
+    retries  None: as many further grants as one chunk may have
+    """
 
     def __init__(
         self,
@@ -134,9 +138,11 @@ class Sender:
         *,
         rng: random.Random,
         wait: Callable[[float], None] = time.sleep,
+        retries: RetryBudget | None = None,
     ) -> None:
         self._transport = transport
         self._suspects = suspects
+        self._retries = retries
         self.uniform = rng.random
         self.pause = wait
 
@@ -149,8 +155,6 @@ class Sender:
         blamed: frozenset[str] = frozenset()
         mismatches = 0
         for attempt in range(1, ATTEMPTS_MAX + 1):
-            if attempt > 1:
-                self.pause(backoff_s(attempt - 1, self.uniform))
             grant, write_min = self._grant(grants, blamed)
             hop = 0
             while True:
@@ -167,7 +171,18 @@ class Sender:
                     break
                 hop = verdict.hop
             mismatches += getattr(result, "code", "") == "digest_mismatch"
+            self._pause_before_retry(attempt, verdict, result)
         raise AssertionError("the last attempt is kept or given up")
+
+    def _pause_before_retry(self, attempt: int, verdict: NewGrant, result: StoredChunk | DfsError) -> None:
+        """Wait before another grant. Raises what the attempt met: this client has tried again often enough."""
+        wait_s = backoff_s(attempt, self.uniform)
+        if self._retries is not None:
+            more_s = self._retries.take()
+            if more_s is None:
+                raise give_up(verdict, result).error
+            wait_s = max(wait_s, more_s)
+        self.pause(wait_s)
 
     def _grant(self, grants: Grants, blamed: frozenset[str]) -> tuple[Grant, int]:
         """A grant; waits a while for datanodes, which a namenode that has just begun knows only after they call."""

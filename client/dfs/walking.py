@@ -29,3 +29,11 @@ def walk(list_directory: Callable[[str], Iterable[Entry]], top: str) -> Iterator
             continue
         yield here, directories, files
         waiting += [entry.path for entry in reversed(directories)]
+
+
+def entries_or_nothing(list_directory: Callable[[str], Iterable[Entry]], path: str) -> Iterator[Entry]:
+    """What a directory has; nothing for what is missing, or a file."""
+    try:
+        yield from (entry for entry in list_directory(path) if entry.path != path)
+    except (FileNotFound, NotADirectory):
+        return

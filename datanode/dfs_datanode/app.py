@@ -30,6 +30,9 @@ from dfs_datanode.buffers import BufferPool
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.commands import Commands
 from dfs_datanode.disk import Disk
+from dfs_datanode.durability import mode_of
+from dfs_datanode.duties import VolumeDuties
+from dfs_datanode.findings import Findings
 from dfs_datanode.gateway import FilesRoute, make_gateway
 from dfs_datanode.heartbeat import Introduction, NamenodeLink
 from dfs_datanode.identity import Identity, load_identity, lock_directory, save_identity
@@ -42,12 +45,10 @@ from dfs_datanode.reporting import Reporter
 from dfs_datanode.settings import DatanodeSettings
 from dfs_datanode.startup import settle
 from dfs_datanode.supervise import Loop, LoopStatistics
-from dfs_datanode.trash import purge_all
+from dfs_datanode.throttle import TokenBucket
 from dfs_datanode.volumes import Volume, open_volume
 
 logger = logging.getLogger("dfs.datanode")
-
-UPKEEP_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def open_grounds(settings: DatanodeSettings, disk: Disk, clock: Clock) -> Ground
     directories = tuple(dict.fromkeys(os.path.abspath(one) for one in settings.dirs))
     if not directories:
         raise InvalidRequest("a datanode needs a directory: give it --dir")
+    durability = mode_of(settings.durability)
     locks = [lock_directory(disk, directory) for directory in directories]
     try:
         identity = load_identity(disk, directories, settings.datanode_id)
@@ -80,6 +82,8 @@ def open_grounds(settings: DatanodeSettings, disk: Disk, clock: Clock) -> Ground
                 reserve_bytes=settings.reserve_bytes,
                 reserve_fraction=settings.reserve_fraction,
                 clock=clock,
+                durability=durability,
+                probe_timeout_s=settings.probe_timeout_s,
             )
             for directory in directories
         ]
@@ -126,6 +130,7 @@ class Datanode:
     ) -> None:
         self.store = ChunkStore(disk, grounds.volumes)
         self.outbox = Outbox()
+        self.findings = Findings(self.outbox)
         self.membership = Membership(
             grounds.identity,
             secrets.token_hex(16),
@@ -142,20 +147,43 @@ class Datanode:
             idle_s=settings.idle_body_s,
         )
         self.get = GetChunk(
-            store=self.store, membership=self.membership, outbox=self.outbox, threads=settings.read_threads
+            store=self.store,
+            membership=self.membership,
+            findings=self.findings,
+            suspected=self._look_at_suspects,
+            threads=settings.read_threads,
+            limit=TokenBucket(settings.repair_bytes_per_s, clock),
         )
-        self._settings = settings
-        self._disk = disk
         self.commands = Commands(
             store=self.store,
             membership=self.membership,
             outbox=self.outbox,
+            findings=self.findings,
             transport=self.transport,
             request_report=self._request_report,
+            request_scrub=self._scrub_now,
             repair_streams=settings.repair_streams,
+            limit=TokenBucket(settings.repair_bytes_per_s, clock),
         )
+        self._duties = [
+            VolumeDuties(
+                volume,
+                disk,
+                settings,
+                self.findings,
+                clock=clock,
+                namenode_clock=self.membership.clock,
+                busy=lambda: bool(self.put.active or self.get.active),
+                fatal=fatal,
+            )
+            for volume in grounds.volumes
+        ]
         introduction = Introduction(
-            settings.peer_url or url, settings.client_url or url, settings.rack, settings.join_secret
+            settings.peer_url or url,
+            settings.client_url or url,
+            settings.rack,
+            settings.join_secret,
+            mode_of(settings.durability),
         )
         links = [self._link(one, introduction, refused) for one in settings.namenode]
         self._reporter = Reporter(
@@ -165,15 +193,20 @@ class Datanode:
             transport=self.transport,
             datanode=grounds.identity.datanode,
             clock=clock,
-            bad=lambda chunk, why: self.outbox.checked(chunk, good=False, why=why),
+            bad=self.findings.bad,
             rest_s=settings.report_pause_s,
         )
         self._beats = [Loop(f"heartbeat {link.url}", link.turn, clock, fatal) for link in links]
         self._report_loop = Loop("report", self._reporter.turn, clock, fatal)
-        self._upkeep_loop = Loop("upkeep", self._keep_up, clock, fatal)
         self.membership.ask = self._beat_now
         collector = DatanodeCollector(
-            store=self.store, put=self.put, get=self.get, commands=self.commands, loops=self.loops
+            store=self.store,
+            put=self.put,
+            get=self.get,
+            commands=self.commands,
+            scrubbers=[duties.scrubber for duties in self._duties],
+            findings=self.findings,
+            loops=self.loops,
         )
         self.gateway = make_gateway(
             settings.namenode,
@@ -213,12 +246,14 @@ class Datanode:
         for beat in self._beats:
             beat.wake()
 
-    def _keep_up(self) -> float:
-        """Take late volumes into service, and purge the trash of all."""
-        now_ms = self.membership.clock.wall_ms()
-        settle([volume for volume in self.store.volumes if volume.awaits_settling], self._disk, now_ms=now_ms)
-        purge_all(self.store.volumes, self._disk, now_ms=now_ms, age_s=self._settings.trash_age_s)
-        return UPKEEP_S
+    def _scrub_now(self, volumes: list[str]) -> None:
+        for duties in self._duties:
+            if not volumes or duties.volume.id in volumes:
+                duties.scrub_now()
+
+    def _look_at_suspects(self) -> None:
+        for duties in self._duties:
+            duties.look_at_suspects()
 
     def loops(self) -> list[LoopStatistics]:
         """Of every background loop."""
@@ -226,7 +261,7 @@ class Datanode:
 
     @property
     def _all_loops(self) -> list[Loop]:
-        return [*self._beats, self._report_loop, self._upkeep_loop]
+        return [*self._beats, self._report_loop, *(loop for duties in self._duties for loop in duties.loops)]
 
     def start(self) -> None:
         """Let the loops run: the datanode registers."""
@@ -239,7 +274,9 @@ class Datanode:
         self.put.close()
         self.get.close()
         self.gateway.close()
-        for loop in self._all_loops:
+        for duties in self._duties:
+            duties.stop()
+        for loop in [*self._beats, self._report_loop]:
             loop.stop()
         self.membership.keep()
 

@@ -4,8 +4,9 @@ The writer is a plain object that is fed with buffers. Who feeds it is another m
 over, the pieces of an ASGI body, or a repair. Bytes that are received straight into `room()` are never copied again
 before they reach the disk.
 
-A replica exists from its fsync on. Its two names tell how far it came: the name in `tmp/` is taken away only after
-the fsync, so a file in `chunks/` without a twin in `tmp/` is durable. No clock and no log is needed to know it.
+A replica exists from its fsync on (`durability` says when that is). Its two names tell how far it came: the name in
+`tmp/` is taken away only after the fsync, so a file in `chunks/` without a twin in `tmp/` is durable. No clock and no
+log is needed to know it.
 """
 
 import logging
@@ -21,6 +22,7 @@ from dfs.protocol.digests import BLOCK_SIZE, Buffer, TreeHasher, first_bad_block
 from dfs.protocol.errors import ChunkExists, CorruptReplica, DfsError, InvalidRequest, ReplicaNotFound
 from dfs_datanode.buffers import BUFFER_SIZE, BufferPool
 from dfs_datanode.disk import Disk
+from dfs_datanode.durability import Published, Syncing
 
 logger = logging.getLogger("dfs.datanode.chunks")
 
@@ -40,6 +42,7 @@ class Place:
     """Whether the names need an fsync of their directory: not on ext4 and XFS, whose journal has both in order."""
     direct: bool
     """Whether the file system takes O_DIRECT."""
+    syncing: Syncing
 
 
 class Judge(Protocol):
@@ -64,7 +67,7 @@ class ChunkWriter:
         self._written = 0
         self._ended = False
         self.published = False
-        """Whether the chunk is durable under its name."""
+        """Whether the chunk is under its name, and as durable as it must be to be acknowledged."""
         self._fd = self._claim()
         self._buffer: mmap.mmap = pool.take()
         self._view = memoryview(self._buffer)
@@ -184,7 +187,10 @@ class ChunkWriter:
             raise self._judge(error) from error
 
     def _publish(self) -> None:
-        """Give the file its name, make both durable, and only then take the temporary name away."""
+        """Give the file its name, make both durable, and only then take the temporary name away.
+
+        One that is acknowledged before it is durable keeps its temporary name until it is.
+        """
         place, disk = self._place, self._disk
         try:
             disk.link(place.tmp_path, place.final_path)
@@ -194,16 +200,16 @@ class ChunkWriter:
         except OSError as error:
             self.abort()
             raise self._judge(error) from error
+        directory = os.path.dirname(place.final_path) if place.sync_directory else None
         try:
-            disk.sync(self._fd)
-            if place.sync_directory:
-                disk.sync_directory(os.path.dirname(place.final_path))
+            durable = place.syncing.settle(Published(self._fd, place.tmp_path, directory))
         except OSError as error:
             self._withdraw()
             raise self._judge(error, syncing=True) from error
         self.published = True
         self._close()
-        self._drop_temporary_name()
+        if durable:
+            self._drop_temporary_name()
 
     def _withdraw(self) -> None:
         """Unpublish a file whose fsync failed: what of it the disk has is unknown, so it must never be served."""
@@ -269,6 +275,13 @@ class ChunkReader:
     def is_named(self) -> bool:
         """Whether the file still has a name on the disk."""
         return self._disk.stat_open(self._fd).st_nlink > 0
+
+    def is_at(self, path: str) -> bool:
+        """Whether the file is the one that is at `path` now, and was not replaced by another. Raises OSError."""
+        try:
+            return self._disk.stat(path).st_ino == self._disk.stat_open(self._fd).st_ino
+        except FileNotFoundError:
+            return False
 
     def read_blocks(self, start: int, end: int) -> bytes:
         """Verified bytes of [start, end); start begins a block, end ends one or the chunk. Raises CorruptReplica."""

@@ -4,6 +4,7 @@ Separate from the volumes because an id is claimed once for the whole datanode, 
 client's PUT and a repair store a chunk in the same way.
 """
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,10 @@ from dfs.protocol.errors import ChunkExists, NoSpace, ReplicaNotFound
 from dfs.protocol.messages import VolumeState
 from dfs_datanode.chunk_file import ChunkReader, ChunkWriter
 from dfs_datanode.disk import Disk, is_short_of_means
+from dfs_datanode.uncached import UncachedDisk
 from dfs_datanode.volumes import Volume
+
+logger = logging.getLogger("dfs.datanode.chunks")
 
 READERS_MAX = 128
 """Open files kept for the next read; each has its table in memory, 32 KiB for a chunk of 64 MiB."""
@@ -30,9 +34,13 @@ class ChunkStore:
         self._claims: set[str] = set()
         self._readers: OrderedDict[str, ChunkReader] = OrderedDict()
 
-    def states(self) -> list[VolumeState]:
-        """What a heartbeat tells of the volumes, looked at now."""
+    def look(self) -> list[VolumeState]:
+        """The states of the volumes, looked at now. Waits for their disks."""
         return [volume.check() for volume in self.volumes]
+
+    def states(self) -> list[VolumeState]:
+        """What a heartbeat tells of the volumes, as of the last look. Never waits for a disk."""
+        return [volume.state() for volume in self.volumes]
 
     @contextmanager
     def storing(
@@ -40,12 +48,13 @@ class ChunkStore:
     ) -> Iterator[tuple[ChunkWriter, Volume]]:
         """A writer for a new chunk, and the volume it is on. Not finished when the block is left: thrown away.
 
-        again   allow an id whose file lies in the trash: a repair may bring back what was deleted for being bad
+        again   allow an id whose file lies in trash or quarantine: a repair may bring back what was taken for bad
         beside  allow one that is here: its replacement is made beside it, and takes its place in the end
         Raises  ChunkExists: the id was used; NoSpace: no volume can take it
         """
         with self._claimed(header.chunk):
-            used = any(volume.has(header.chunk) if again else volume.knows(header.chunk) for volume in self.volumes)
+            asked = [volume for volume in self.volumes if volume.answers]
+            used = any(volume.has(header.chunk) if again else volume.knows(header.chunk) for volume in asked)
             if used and not beside:
                 raise ChunkExists("this chunk id was used already; ask for a new grant")
             volume = self._choose(length)
@@ -122,12 +131,37 @@ class ChunkStore:
         with self._lock:
             self._readers.pop(chunk, None)
 
-    def move_to_trash(self, chunk: str, now_ms: int) -> bool:
-        """Take every file of that chunk out of service; whether there was one. Raises OSError."""
+    def open_uncached(self, chunk: str) -> ChunkReader:
+        """A reader that asks the disk for every byte, and leaves nothing in memory. Raises as `open` does."""
+        volume = self.find(chunk)
+        if volume is None:
+            raise ReplicaNotFound("this datanode has no replica of that chunk; read another one")
+        try:
+            return ChunkReader(UncachedDisk(self._disk), volume.path_of(chunk), chunk)
+        except OSError as error:
+            volume.read_errors += not is_short_of_means(error)
+            raise
+
+    def retire(self, chunk: str, now_ms: int, *, why_bad: str = "") -> bool:
+        """Take every file of that chunk out of service; whether there was one. Raises OSError.
+
+        why_bad  what is wrong with it: then it goes to the quarantine; "": it was not wanted any more, to the trash
+        """
         self.forget(chunk)
         found = False
         for volume in self.volumes:
             if volume.holds_chunks and volume.has(chunk):
-                volume.move_to_trash(chunk, now_ms)
+                if not (why_bad and _quarantined(volume, chunk, why_bad, now_ms)):
+                    volume.move_to_trash(chunk, now_ms)
                 found = True
         return found
+
+
+def _quarantined(volume: Volume, chunk: str, why_bad: str, now_ms: int) -> bool:
+    """Whether the bad replica could be put there. Its replacement must not wait for a quarantine that fails."""
+    try:
+        volume.move_to_quarantine(chunk, why_bad, now_ms)
+    except OSError as error:
+        logger.warning("the bad replica of %s can't be put into quarantine (%s); it goes to the trash", chunk, error)
+        return False
+    return True

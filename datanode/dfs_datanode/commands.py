@@ -11,38 +11,38 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from dfs.protocol.chunk_format import Header, encode_wire_footer
-from dfs.protocol.digests import BLOCK_SIZE, first_bad_block, root_digest, table_size
 from dfs.protocol.errors import CorruptReplica, DfsError, ReplicaNotFound, Unavailable
 from dfs.protocol.messages import (
     CheckReplica,
     Command,
     DeleteReplicas,
     Replicate,
+    Scrub,
     SendReport,
     StoredReplica,
-    Target,
 )
 from dfs.protocol.transport import Transport
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.disk import is_short_of_means
+from dfs_datanode.findings import Findings
 from dfs_datanode.membership import Membership
 from dfs_datanode.outbox import Outbox
+from dfs_datanode.pull import LocalSource, PeerSource, Pull, Source
+from dfs_datanode.throttle import TokenBucket
 
 logger = logging.getLogger("dfs.datanode.commands")
 
 WAITING_MAX = 4096
 """Commands taken on at once; the namenode sends again what is not answered."""
-PULL_BYTES = 4 << 20
-"""Asked of a source at once: a multiple of the block."""
-
-assert PULL_BYTES % BLOCK_SIZE == 0
 
 
 class Commands:
     """Takes commands and performs them in threads of its own.
 
     request_report  called when the namenode wants a full chunk report
+    request_scrub   called with the ids of volumes to read now; none: all of them
     repair_streams  chunks pulled at once
+    limit           of the bytes that they pull together
     """
 
     def __init__(
@@ -51,15 +51,22 @@ class Commands:
         store: ChunkStore,
         membership: Membership,
         outbox: Outbox,
+        findings: Findings,
         transport: Transport,
         request_report: Callable[[], None],
+        request_scrub: Callable[[list[str]], None],
         repair_streams: int,
+        limit: TokenBucket,
     ) -> None:
         self._store = store
         self._membership = membership
         self._outbox = outbox
+        self._findings = findings
         self._transport = transport
         self._request_report = request_report
+        self._request_scrub = request_scrub
+        self._limit = limit
+        self._closing = threading.Event()
         self._lock = threading.Lock()
         self._waiting: set[tuple[str, str]] = set()
         self._pulls = ThreadPoolExecutor(repair_streams, thread_name_prefix="repair")
@@ -71,13 +78,15 @@ class Commands:
             match command:
                 case SendReport():
                     self._request_report()
+                case Scrub():
+                    self._request_scrub(command.volumes)
                 case Replicate():
                     self._start(self._pulls, "replicate", command.chunk, partial(self.replicate, command))
                 case CheckReplica():
                     self._start(self._local, "check", command.chunk, partial(self.check, command))
                 case DeleteReplicas():
                     for chunk in command.chunks:
-                        self._start(self._local, "delete", chunk, partial(self.delete, chunk))
+                        self._start(self._local, "delete", chunk, partial(self.delete, chunk, bad=command.bad))
 
     def _start(self, threads: ThreadPoolExecutor, kind: str, chunk: str, work: Callable[[], None]) -> None:
         key = (kind, chunk)
@@ -103,16 +112,22 @@ class Commands:
         return len(self._waiting)
 
     def close(self) -> None:
+        self._closing.set()
         for threads in (self._pulls, self._local):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def delete(self, chunk: str) -> None:
-        """Move a chunk to the trash; one that is not here is gone already."""
+    def delete(self, chunk: str, *, bad: bool = False) -> None:
+        """Take a chunk out of service; one that is not here is gone already.
+
+        bad  the namenode says that the replica is bad: it goes to the quarantine, as one does that was found bad here
+        """
+        why = self._findings.why_bad(chunk) or ("the namenode ordered its replacement" if bad else "")
         try:
-            self._store.move_to_trash(chunk, self._membership.clock.wall_ms())
+            self._store.retire(chunk, self._membership.clock.wall_ms(), why_bad=why)
         except OSError as error:
             logger.error("can't delete the chunk %s: %s", chunk, error)
             return
+        self._findings.replaced(chunk)
         self._outbox.deleted([chunk])
 
     def check(self, command: CheckReplica) -> None:
@@ -123,12 +138,15 @@ class Commands:
             # Nothing is known of the replica, and nothing is said; the namenode asks again.
             logger.warning("can't check the chunk %s now: %s", command.chunk, error)
             return
-        self._outbox.checked(command.chunk, good=not why, why=why)
+        if why:
+            self._findings.wrong(command.chunk, why)
+        else:
+            self._findings.right(command.chunk)
 
     def _what_is_wrong(self, chunk: str, length: int, digest: str) -> str:
         """ "" if the replica here is the right one. Raises Unavailable: it could not be looked at."""
         try:
-            reader = self._store.open_afresh(chunk)
+            reader = self._store.open_uncached(chunk)
             if (reader.length, reader.root.hex()) != (length, digest):
                 return "the replica is not what the namenode recorded"
             reader.verify()
@@ -155,7 +173,7 @@ class Commands:
                 self._stored(command, here.id)
                 return
             logger.warning("the replica of %s here is bad (%s); pulling another one in its place", command.chunk, why)
-            replace = partial(self._make_way, command.chunk)
+            replace = partial(self._make_way, command.chunk, why)
         standing = self._membership.standing()
         now_ms = self._membership.clock.wall_ms()
         header = Header(standing.cluster, standing.lineage, command.chunk, command.length, now_ms)
@@ -164,7 +182,9 @@ class Commands:
                 writer,
                 volume,
             ):
-                pull = Pull(command, self._transport, self._outbox.suspect)
+                pull = Pull(
+                    command, self._sources(command, here is not None), suspect=self._outbox.suspect, pause=self._pause
+                )
                 for piece in pull.pieces():
                     writer.write(piece)
                 footer = encode_wire_footer(command.length, pull.table, bytes.fromhex(command.digest))
@@ -175,73 +195,27 @@ class Commands:
             return
         self._stored(command, volume.id)
 
-    def _make_way(self, chunk: str) -> None:
+    def _sources(self, command: Replicate, is_here: bool) -> list[Source]:
+        """The peers in the namenode's order, and last the bad replica here: for blocks that nobody else has right."""
+        sources: list[Source] = [PeerSource(one, command, self._transport) for one in command.sources]
+        if is_here:
+            try:
+                sources.append(LocalSource(self._store.open_uncached(command.chunk)))
+            except (CorruptReplica, ReplicaNotFound, OSError) as error:
+                logger.info("nothing of the replica of %s here is of use: %s", command.chunk, error)
+        return sources
+
+    def _pause(self, count: int) -> None:
+        """Wait as long as the limit wants after so many bytes. Raises Unavailable: the datanode is being stopped."""
+        if self._closing.wait(self._limit.take(count)):
+            raise Unavailable("this datanode is being stopped")
+
+    def _make_way(self, chunk: str, why: str) -> None:
         """The replacement of a bad replica is whole and durable: out with the bad one. Raises OSError."""
-        self._store.move_to_trash(chunk, self._membership.clock.wall_ms())
+        self._store.retire(chunk, self._membership.clock.wall_ms(), why_bad=why)
 
     def _stored(self, command: Replicate, volume_id: str) -> None:
+        self._findings.replaced(command.chunk)
         self._outbox.stored(
             StoredReplica(chunk=command.chunk, length=command.length, digest=command.digest, volume=volume_id)
         )
-
-
-class Pull:
-    """A chunk, taken block-wise from whichever source gives it right.
-
-    The sources are asked in order. One that fails or gives wrong bytes is not asked again; what came from it and was
-    right stays, because each block was checked alone: sources that are all damaged, in different places, still make
-    one good replica.
-    """
-
-    def __init__(self, command: Replicate, transport: Transport, suspect: Callable[[str], None]) -> None:
-        self.table = b""
-        self._command = command
-        self._transport = transport
-        self._suspect = suspect
-        self._unreachable: set[str] = set()
-
-    def pieces(self) -> Iterable[memoryview]:
-        """The verified data in order. Each piece is overwritten by the next. Raises DfsError."""
-        buffer = memoryview(bytearray(min(PULL_BYTES, self._command.length)))
-        for offset in range(0, self._command.length, PULL_BYTES):
-            piece = buffer[: min(PULL_BYTES, self._command.length - offset)]
-            self._fetch(offset, piece)
-            yield piece
-
-    def _fetch(self, offset: int, piece: memoryview) -> None:
-        last: DfsError = CorruptReplica("no source of the chunk is left")
-        for source in self._command.sources:
-            if source.datanode in self._unreachable:
-                continue
-            try:
-                self._fetch_from(source, offset, piece)
-            except CorruptReplica as error:
-                last = error
-            except DfsError as error:
-                self._unreachable.add(source.datanode)
-                self._suspect(source.datanode)
-                last = error
-            else:
-                return
-        raise last
-
-    def _fetch_from(self, source: Target, offset: int, piece: memoryview) -> None:
-        """Fill `piece` with right bytes, and learn the table with the first. Raises DfsError."""
-        command = self._command
-        table = bytearray() if self.table else bytearray(table_size(command.length))
-        self._transport.get_chunk(
-            source.url,
-            chunk=command.chunk,
-            capability=command.capability,
-            offset=offset,
-            length=len(piece),
-            mode="blocks" if self.table else "table",
-            into=[piece] if self.table else [memoryview(table), piece],
-        )
-        if not self.table:
-            if root_digest(command.length, table).hex() != command.digest:
-                raise CorruptReplica(f"the table at {source.datanode} is not the one that the namenode recorded")
-            self.table = bytes(table)
-        bad = first_bad_block(piece, self.table, offset // BLOCK_SIZE)
-        if bad is not None:
-            raise CorruptReplica(f"block {bad} at {source.datanode} is damaged")

@@ -4,6 +4,7 @@ Everything that the datanode reads or writes goes through these few methods, so 
 place that fills up, fails or lies. It knows nothing of chunks and catches nothing.
 """
 
+import ctypes
 import errno
 import os
 
@@ -13,6 +14,9 @@ _SHORT_OF_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAG
 def is_short_of_means(error: OSError) -> bool:
     """Whether this process lacks descriptors or memory: that says nothing about any file, disk or replica."""
     return error.errno in _SHORT_OF_MEANS
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Disk:
@@ -47,6 +51,20 @@ class Disk:
             got += len(piece)
         return b"".join(pieces)
 
+    def read_into(self, fd: int, into: memoryview, offset: int) -> int:
+        """Fill `into` from `offset` on; how many bytes came, fewer at the end of the file. For O_DIRECT, too."""
+        got = 0
+        while got < len(into):
+            count = os.preadv(fd, [into[got:]], offset + got)
+            if count == 0:
+                break
+            got += count
+        return got
+
+    def drop_cache(self, fd: int, offset: int, length: int) -> None:
+        """Let memory forget what it holds of the file there, so that the next read asks the disk. Only a wish."""
+        os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+
     def read_cached(self, fd: int, into: bytearray, offset: int) -> int:
         """Fill `into` from what memory holds of the file, without waiting for the disk; how many bytes that were.
 
@@ -64,6 +82,12 @@ class Disk:
         After a failure the kernel may pretend that all is well: never call it again for the same file.
         """
         os.fsync(fd)
+
+    def sync_file_system(self, fd: int) -> None:
+        """Make everything durable that was written to the file system of `fd`. As final as `sync` when it fails."""
+        if _libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
     def sync_directory(self, path: str) -> None:
         """Make the names in a directory durable."""

@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from dfs.protocol.capability import register_proof
 from dfs.protocol.errors import Conflict, DfsError, NotPermitted, StaleIncarnation
-from dfs.protocol.messages import Command, Empty, Heartbeat, Register, Registered
+from dfs.protocol.messages import Command, Durability, Empty, Heartbeat, Register, Registered
 from dfs.protocol.operations import CLUSTER, HEARTBEAT, REGISTER
 from dfs.protocol.transport import Transport
 from dfs_datanode.chunk_store import ChunkStore
@@ -33,6 +33,7 @@ class Introduction:
     client_url: str
     rack: str
     join_secret: str
+    durability: Durability = "sync"
 
 
 class NamenodeLink:
@@ -99,6 +100,7 @@ class NamenodeLink:
                     join_secret=self._introduction.join_secret,
                     proof=proof,
                     volumes=self._store.states(),
+                    durability=self._introduction.durability,
                 ),
                 timeout_s=TIMEOUT_S,
             )
@@ -147,6 +149,7 @@ class NamenodeLink:
             lineage=membership.identity.lineage or registered.lineage,
             seq_seen=membership.identity.seq_seen,
             volumes=self._store.states(),
+            durability=self._introduction.durability,
             active_streams=self._streams(),
             members_version=membership.members_version,
             stored=batch.stored,

@@ -4,7 +4,7 @@ Separate from what it shows, which only counts; a registry of its own, so that s
 process of a test.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,10 +15,13 @@ from starlette.routing import Route
 
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.commands import Commands
+from dfs_datanode.findings import Findings
 from dfs_datanode.membership import Membership
 from dfs_datanode.operations.get_chunk import GetChunk
 from dfs_datanode.operations.put_chunk import PutChunk
+from dfs_datanode.scrubbing import Scrubber
 from dfs_datanode.supervise import LoopStatistics
+from dfs_datanode.volumes import Volume
 
 LOOP_LATE_S = 120.0
 """A loop without success for longer is shown as unhealthy."""
@@ -34,12 +37,16 @@ class DatanodeCollector(Collector):
         put: PutChunk,
         get: GetChunk,
         commands: Commands,
+        scrubbers: Sequence[Scrubber],
+        findings: Findings,
         loops: Callable[[], list[LoopStatistics]],
     ) -> None:
         self._store = store
         self._put = put
         self._get = get
         self._commands = commands
+        self._scrubbers = scrubbers
+        self._findings = findings
         self._loops = loops
         self._calls: dict[tuple[str, str], int] = {}
         self._seconds: dict[str, float] = {}
@@ -67,6 +74,13 @@ class DatanodeCollector(Collector):
         yield streams
         yield GaugeMetricFamily("dfs_datanode_commands_waiting", "Commands not done yet.", self._commands.waiting)
         yield from self._volumes()
+        yield CounterMetricFamily(
+            "dfs_datanode_scrubbed_bytes", "Bytes read by the scrub.", sum(one.bytes_read for one in self._scrubbers)
+        )
+        yield CounterMetricFamily(
+            "dfs_datanode_scrubbed_chunks", "Chunks read by the scrub.", sum(one.chunks_read for one in self._scrubbers)
+        )
+        yield CounterMetricFamily("dfs_datanode_bad_replicas", "Replicas found bad.", self._findings.bad_found)
         failures = CounterMetricFamily(
             "dfs_datanode_loop_failures", "Failed turns of a background loop.", labels=["loop"]
         )
@@ -79,13 +93,37 @@ class DatanodeCollector(Collector):
         used = GaugeMetricFamily("dfs_datanode_volume_used_bytes", "Of chunks.", labels=["volume"])
         state = GaugeMetricFamily("dfs_datanode_volume_state", "1 for the present state.", labels=["volume", "state"])
         errors = CounterMetricFamily("dfs_datanode_volume_read_errors", "Failed reads.", labels=["volume"])
+        age = GaugeMetricFamily("dfs_datanode_scrub_age_seconds", "Of the oldest unverified byte.", labels=["volume"])
+        left = GaugeMetricFamily("dfs_datanode_scrub_left", "Share that is due to be verified.", labels=["volume"])
+        probe = GaugeMetricFamily("dfs_datanode_probe_seconds", "What the last probe took.", labels=["volume"])
+        kept = GaugeMetricFamily("dfs_datanode_quarantine_bytes", "Of bad replicas kept.", labels=["volume"])
         for volume in self._store.volumes:
-            now = volume.check()
+            now = volume.state()
             free.add_metric([volume.id], now.free_bytes)
             used.add_metric([volume.id], now.used_bytes)
             state.add_metric([volume.id, now.state], 1)
             errors.add_metric([volume.id], volume.read_errors)
-        yield from (free, used, state, errors)
+            age.add_metric([volume.id], now.scrub_age_s)
+            left.add_metric([volume.id], now.scrub_left)
+            probe.add_metric([volume.id], volume.health.probe_s)
+            kept.add_metric([volume.id], volume.quarantine.size_bytes)
+        yield from (free, used, state, errors, age, left, probe, kept)
+
+
+def _health_of(volume: Volume) -> dict[str, object]:
+    """What /healthz tells of a volume. Never waits for its disk."""
+    now = volume.state()
+    return {
+        "id": now.id,
+        "directory": volume.directory,
+        "state": now.state,
+        "why": volume.why_failed,
+        "scrub_age_s": round(now.scrub_age_s),
+        "scrub_left": round(now.scrub_left, 3),
+        "read_errors": now.read_errors,
+        "quarantined": volume.quarantine.count,
+        "quarantined_bytes": volume.quarantine.size_bytes,
+    }
 
 
 def health_routes(
@@ -96,9 +134,15 @@ def health_routes(
     registry.register(collector)
 
     def healthz(_: Request) -> Response:
-        ages = {loop.name: round(loop.seconds_since_success, 1) for loop in loops()}
-        late = [name for name, age in ages.items() if age > LOOP_LATE_S]
-        return JSONResponse({"ok": not late, "late": late, "loops": ages}, status_code=503 if late else 200)
+        now = loops()
+        volumes = [_health_of(volume) for volume in store.volumes]
+        # A volume that is out of service keeps its loops waiting, and is told of; the datanode does its duty.
+        out = {volume["id"] for volume in volumes if volume["state"] == "failed"}
+        late = [loop.name for loop in now if loop.seconds_since_success > LOOP_LATE_S and loop.volume not in out]
+        ages = {loop.name: round(loop.seconds_since_success, 1) for loop in now}
+        return JSONResponse(
+            {"ok": not late, "late": late, "loops": ages, "volumes": volumes}, status_code=503 if late else 200
+        )
 
     def readyz(_: Request) -> Response:
         usable = any(volume.state == "in_service" for volume in store.states())

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dfs.protocol.clock import Clock
-from dfs.protocol.errors import DfsError, StaleIncarnation
-from dfs.protocol.operations import REPORT
+from dfs.protocol.errors import BadAnswer, DfsError, StaleIncarnation
+from dfs.protocol.messages import LIST_MAX
+from dfs.protocol.operations import REPORT, REPORT_RANGES
 from dfs.protocol.transport import Transport
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.disk import Disk
 from dfs_datanode.heartbeat import NamenodeLink
-from dfs_datanode.report import report_pages
+from dfs_datanode.report import Reported, Span
 
 logger = logging.getLogger("dfs.datanode.report")
 
@@ -24,6 +25,8 @@ FIRST_DELAY_MAX_S = 2.0
 RETRY_S = 5.0
 LOOK_S = 1.0
 PAGE_TIMEOUT_S = 120.0
+RANGE_CHUNKS = 2000
+"""Chunks in a range, and so in a page: small enough that one chunk that differs does not cost much."""
 
 
 @dataclass
@@ -82,7 +85,7 @@ class Reporter:
         return LOOK_S
 
     def _send(self, link: NamenodeLink, incarnation: int) -> bool:
-        pages = report_pages(
+        reported = Reported(
             self._store,
             self._disk,
             datanode=self._datanode,
@@ -94,7 +97,8 @@ class Reporter:
         )
         replicas = 0
         try:
-            for page in pages:
+            for span in self._differing(link, reported):
+                page = reported.page(span)
                 self._transport.call(link.url, REPORT, page, timeout_s=PAGE_TIMEOUT_S)
                 replicas += len(page.replicas)
         except StaleIncarnation:
@@ -102,5 +106,15 @@ class Reporter:
         except DfsError as error:
             logger.warning("a chunk report did not reach %s: %s", link.url, error)
             return False
-        logger.info("reported %d chunks to %s", replicas, link.url)
+        logger.info("reported to %s: %d of %d chunks one by one", link.url, replicas, len(reported.scan.found))
         return True
+
+    def _differing(self, link: NamenodeLink, reported: Reported) -> list[Span]:
+        """The spans whose pages the namenode wants. Raises DfsError."""
+        spans = reported.scan.spans(max(RANGE_CHUNKS, -(-len(reported.scan.found) // LIST_MAX)))
+        try:
+            answer = self._transport.call(link.url, REPORT_RANGES, reported.digests(spans), timeout_s=PAGE_TIMEOUT_S)
+        except BadAnswer:
+            # A namenode from before there were ranges.
+            return spans
+        return [spans[number] for number in answer.wanted if number < len(spans)]

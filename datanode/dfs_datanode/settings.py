@@ -33,6 +33,37 @@ class DatanodeSettings:
         8, "Threads that read from the disks for GETs, so that a slow disk never stops the loop."
     )
     repair_streams: int = setting(2, "Chunks pulled from other datanodes at once; the foreground keeps the rest.")
+    repair_bytes_per_s: int = setting(
+        100 << 20,
+        "Bytes per second of repairs each way, pulled and served, so that readers and writers keep their share of the "
+        "network: 100 MiB/s, what one link of 1 Gbit/s carries. 0: no limit.",
+    )
+    durability: str = setting(
+        "sync",
+        "When a chunk is acknowledged. sync: once it is synced; batch: after one sync for all that come within 50 ms; "
+        "none: from the page cache, so that a power cut may take it.",
+    )
+    scrub_period_s: float = setting(
+        14 * 86400.0, "Every byte is read again and verified within so many seconds, so that rot is found: 14 days."
+    )
+    scrub_bytes_per_s_min: int = setting(
+        4 << 20, "A scrub is at least so fast, each volume: 4 MiB/s, so that small volumes are done soon."
+    )
+    scrub_bytes_per_s_max: int = setting(
+        64 << 20, "A scrub is never faster, each volume: 64 MiB/s reads 25 TB in the period, and leaves a disk usable."
+    )
+    probe_interval_s: float = setting(
+        3.0, "Seconds between two probes of each volume: a small write, sync and read, in the rhythm of the heartbeats."
+    )
+    probe_timeout_s: float = setting(
+        10.0, "Seconds after which a probe that has not come back takes its volume out of service: the disk hangs."
+    )
+    quarantine_age_s: float = setting(
+        7 * 86400.0, "Seconds that bad replicas are kept for those who want to know what happened to them: a week."
+    )
+    quarantine_bytes: int = setting(
+        1 << 30, "Bytes of bad replicas that are kept on each volume, the newest ones; fewer while space runs short."
+    )
     idle_body_s: float = setting(60.0, "Seconds of silence after which a sender is given up and its chunk thrown away.")
     no_progress_s: float = setting(
         5.0, "Seconds that the next datanode of a chain may take no byte before it is failed."

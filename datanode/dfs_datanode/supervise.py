@@ -24,6 +24,8 @@ class LoopStatistics:
     name: str
     seconds_since_success: float
     failures: int
+    volume: str = ""
+    """The id of the volume whose duty it is: while that one is out of service, it may be late."""
 
 
 class Loop:
@@ -31,10 +33,20 @@ class Loop:
 
     turn   does the duty once, and returns the seconds to rest; `wake` cuts the rest short
     fatal  called when the duty failed too often; it ends the process
+    volume  the id of the volume that it looks after, if it is one's own
     """
 
-    def __init__(self, name: str, turn: Callable[[], float], clock: Clock, fatal: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        turn: Callable[[], float],
+        clock: Clock,
+        fatal: Callable[[str], None],
+        *,
+        volume: str = "",
+    ) -> None:
         self.name = name
+        self.volume = volume
         self.failures = 0
         self._turn = turn
         self._clock = clock
@@ -52,15 +64,19 @@ class Loop:
         """Let the next turn begin now."""
         self._wakes.set()
 
-    def stop(self) -> None:
-        """Ask the loop to end after its present turn, and wait for it a little."""
+    def ask_to_stop(self) -> None:
+        """Let the loop end after its present turn."""
         self._stopping = True
         self._wakes.set()
+
+    def stop(self) -> None:
+        """Ask the loop to end after its present turn, and wait for it a little."""
+        self.ask_to_stop()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_STOP_WAIT_S)
 
     def statistics(self) -> LoopStatistics:
-        return LoopStatistics(self.name, self._clock.monotonic_s() - self._succeeded_s, self.failures)
+        return LoopStatistics(self.name, self._clock.monotonic_s() - self._succeeded_s, self.failures, self.volume)
 
     def _run(self) -> None:
         while not self._stopping:

@@ -6,22 +6,11 @@ when it was deleted, against the namenode's time.
 
 import logging
 import os
-from collections.abc import Iterable
 
 from dfs_datanode.disk import Disk
 from dfs_datanode.volumes import Volume
 
 logger = logging.getLogger("dfs.datanode.trash")
-
-
-def purge_all(volumes: Iterable[Volume], disk: Disk, *, now_ms: int, age_s: float) -> None:
-    """Purge each volume's trash. Volumes fail alone: one that can't be purged must not keep the others from it."""
-    for volume in volumes:
-        try:
-            purge_trash(volume, disk, now_ms=now_ms, age_s=age_s)
-        except OSError as error:
-            volume.judge(error)
-            logger.warning("the trash of %s can't be purged: %s", volume.directory, error)
 
 
 def purge_trash(volume: Volume, disk: Disk, *, now_ms: int, age_s: float) -> int:

@@ -29,7 +29,9 @@ from dfs_namenode.garbage import DeleteBudget
 from dfs_namenode.handlers import Facts, Parts, all_handlers
 from dfs_namenode.health import NamenodeCollector, Vitals, health_routes
 from dfs_namenode.liveness import Liveness, Reservations
+from dfs_namenode.monitors.balance import BalanceDuty
 from dfs_namenode.monitors.collect import Collect
+from dfs_namenode.monitors.drain import Draining
 from dfs_namenode.monitors.forget import Forget
 from dfs_namenode.monitors.leader import Leader
 from dfs_namenode.monitors.repair import Repair
@@ -37,11 +39,13 @@ from dfs_namenode.monitors.safety import Safety
 from dfs_namenode.monitors.spread import Spread
 from dfs_namenode.monitors.supervise import Duty, Monitors
 from dfs_namenode.monitors.sweep import Sweep
+from dfs_namenode.monitors.trim import Trimming
 from dfs_namenode.monitors.watch import Watch
 from dfs_namenode.settings import NamenodeSettings
 from dfs_namenode.steady_clock import SteadyClock
 from dfs_namenode.store import datanodes
 from dfs_namenode.store.sqlite import SqliteStore
+from dfs_namenode.verifications import Verifications
 
 log = logging.getLogger(__name__)
 FORGET_INTERVAL_S = 60.0
@@ -88,11 +92,24 @@ class Namenode:
             reservations=Reservations(clock),
             outbox=outbox,
             reports=ReportTurns(clock, at_once=settings.reports_at_once),
+            verifications=Verifications(clock),
             counts=counts,
             budget=budget,
             safe_modes=lambda: [*safety.modes(), *collect.brakes()],
             sweep=sweep,
             collect=collect,
+            draining=Draining(store, leader, liveness, clock),
+            balancing=BalanceDuty(
+                store,
+                leader,
+                liveness,
+                outbox,
+                safety,
+                founded.keys,
+                clock=clock,
+                bytes_per_s=settings.balance_bytes_per_s,
+                ttl_ms=int(settings.capability_ttl_s * 1000),
+            ),
         )
         self.duties = self._duties(leader, safety)
         self._monitors = Monitors(self.duties, clock=clock, ended=ended)
@@ -101,7 +118,7 @@ class Namenode:
 
     def _duties(self, leader: Leader, safety: Safety) -> list[Duty]:
         parts, settings = self.parts, self.parts.facts.settings
-        watch = Watch(parts.store, leader, parts.liveness, parts.reports)
+        watch = Watch(parts.store, leader, parts.liveness, parts.reports, parts.verifications)
         spread = Spread(parts.store, leader, parts.liveness)
         repair = Repair(
             parts.store,
@@ -115,6 +132,17 @@ class Namenode:
             ttl_ms=int(settings.capability_ttl_s * 1000),
             rng=random.Random(),
         )
+        trim = Trimming(
+            parts.store,
+            leader,
+            parts.liveness,
+            parts.outbox,
+            safety,
+            parts.counts,
+            clock=parts.clock,
+            budget=parts.budget,
+            verifications=parts.verifications,
+        )
         forget = Forget(
             leader,
             parts.clock,
@@ -127,6 +155,9 @@ class Namenode:
             Duty("watch", interval_s, watch.turn),
             Duty("spread", interval_s, spread.turn),
             Duty("repair", interval_s, repair.turn),
+            Duty("drain", interval_s, parts.draining.turn),
+            Duty("balance", interval_s, parts.balancing.turn),
+            Duty("trim", interval_s, trim.turn),
             Duty("sweep", interval_s, parts.sweep.turn),
             Duty("collect", interval_s, parts.collect.turn),
             Duty("forget", max(interval_s, FORGET_INTERVAL_S), forget.turn),

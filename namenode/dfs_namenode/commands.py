@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dfs.protocol.clock import Clock
-from dfs.protocol.messages import CheckReplica, Command, DeleteReplicas, Replicate, SendReport
+from dfs.protocol.messages import CheckReplica, Command, DeleteReplicas, Replicate, Scrub, SendReport
+from dfs_namenode.rate import Rate
 from dfs_namenode.repair import Streams
 
-Kind = Literal["pull", "delete", "check"]
+Kind = Literal["pull", "delete", "check", "scrub"]
 WAITING_MAX = 20_000
 """Commands for one datanode; what does not fit is planned again later."""
 DELETES_IN_ANSWER = 1000
@@ -61,6 +62,8 @@ class Outbox:
         """Deletions among the entries of each datanode: asked for each chunk that is collected, so never counted."""
         self._failures: dict[str, _Failure] = {}
         self._deleted: dict[tuple[str, str], int] = {}
+        self.pulled = Rate(clock)
+        """Replicas that were made as they were asked for."""
 
     def pull(self, target: str, command: Replicate, *, source: str) -> bool:
         """Have `target` pull; the first source carries the load. False: there is no room, or it does so already."""
@@ -80,6 +83,10 @@ class Outbox:
     def delete(self, datanode: str, chunk: str) -> bool:
         """Have a replica moved to the local trash. Only for what a transaction has made safe to delete."""
         return self._put(datanode, "delete", chunk, _Entry(None, self._timeout_s, self._clock.monotonic_s()))
+
+    def scrub(self, datanode: str) -> bool:
+        """Have all volumes read and verified. Not answered: the volumes' states show how far it is."""
+        return self._put(datanode, "scrub", "", _Entry(Scrub(), self._timeout_s, self._clock.monotonic_s()))
 
     def take(self, datanode: str) -> list[Command]:
         """The commands to send to this datanode now."""
@@ -105,8 +112,9 @@ class Outbox:
 
     def answered(self, datanode: str, kind: Kind, chunk: str) -> None:
         """The datanode has done it; no matter whether it was asked to."""
-        self._drop(datanode, (kind, chunk))
+        was_asked = self._drop(datanode, (kind, chunk))
         if kind == "pull":
+            self.pulled.add(int(was_asked))
             self._failures.pop(chunk, None)
 
     def pull_failed(self, datanode: str, chunk: str) -> int:
@@ -172,9 +180,13 @@ class Outbox:
         """Deletions that wait or are under way there."""
         return self._deleting.get(datanode, 0)
 
+    def checking(self, datanode: str) -> int:
+        """Checks that wait or are under way there."""
+        return sum(kind == "check" for kind, _ in self._entries.get(datanode, {}))
+
     def statistics(self) -> dict[Kind, int]:
         """Commands that wait or are under way."""
-        totals: dict[Kind, int] = {"pull": 0, "delete": 0, "check": 0}
+        totals: dict[Kind, int] = {"pull": 0, "delete": 0, "check": 0, "scrub": 0}
         for entries in self._entries.values():
             for kind, _ in entries:
                 totals[kind] += 1
@@ -189,10 +201,11 @@ class Outbox:
             self._deleting[datanode] = self.deleting(datanode) + 1
         return True
 
-    def _drop(self, datanode: str, key: tuple[Kind, str]) -> None:
+    def _drop(self, datanode: str, key: tuple[Kind, str]) -> bool:
         gone = self._entries.get(datanode, {}).pop(key, None)
         if gone is not None and key[0] == "delete":
             self._deleting[datanode] -= 1
+        return gone is not None
 
     def _forget_old(self, datanode: str) -> None:
         now_s = self._clock.monotonic_s()

@@ -36,13 +36,14 @@ def forget_datanode(store: SqliteStore, datanode: str) -> Departed:
     if found is None:
         raise InvalidRequest(f"there is no datanode {datanode}; known are: {', '.join(known) or 'none'}")
     departed = Departed()
-    while store.write_blocking(lambda tx: _drop_some(tx, found.num, departed)):
+    while store.write_blocking(lambda tx: drop_some(tx, found.num, departed)):
         pass
     store.write_blocking(lambda tx: _depart(tx, datanode, len(known) - 1))
     return departed
 
 
-def _drop_some(tx: Transaction, number: int, departed: Departed) -> bool:
+def drop_some(tx: Transaction, number: int, departed: Departed) -> bool:
+    """Drop the next rows of a datanode that departs; False: there were none."""
     rows = replicas.at_datanode(tx, number, after="", up_to="", limit=BATCH)
     for row in rows:
         replicas.drop(tx, row.chunk, number)

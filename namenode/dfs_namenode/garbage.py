@@ -119,20 +119,25 @@ class DeleteBudget:
         self._left -= count
 
 
-def safe_modes(*, known: int, unheard: int, dead: int, settled: bool, latched: bool) -> list[str]:
+def safe_modes(
+    *, known: int, unheard: int, dead: int, settled: bool, latched: bool, by_operator: bool = False
+) -> list[str]:
     """Why deletion and repair are held back now; empty if they are not. Reads, writes and commits never are.
 
-    known    datanodes that the store knows, without those that were given up and dead ones that had nothing
+    known    datanodes that the store knows, without those that were given up or decommissioned, and dead ones that had
+             nothing
     unheard  of those, not heard since the start and not yet dead by silence
-    dead     of those, silent for long enough
+    dead     of those, silent for long enough, and not because an operator said so
     settled  the settling time after a restart is over
     latched  the store lags behind what datanodes have seen
     """
     modes = []
+    if by_operator:
+        modes.append("operator: deletion and repair are held back until somebody switches the safe mode off again")
     if latched:
         modes.append(
             "history: datanodes have seen newer changes than this store has; "
-            "nothing is deleted until an operator has looked and run `python -m dfs_namenode resolve-history DIR`"
+            "nothing is deleted until an operator has looked and resolved it"
         )
     if unheard:
         modes.append(f"cold start: {unheard} of {known} datanodes have not been heard yet")

@@ -21,14 +21,19 @@ from dfs_namenode.garbage import DeleteBudget
 from dfs_namenode.keys import NodeKeys
 from dfs_namenode.layout import Granting
 from dfs_namenode.liveness import Liveness, Reservations
+from dfs_namenode.monitors.balance import BalanceDuty
 from dfs_namenode.monitors.collect import Collect
+from dfs_namenode.monitors.drain import Draining
 from dfs_namenode.monitors.sweep import Sweep
 from dfs_namenode.operations.allocate import allocate
 from dfs_namenode.operations.bad_replica import bad_replica
+from dfs_namenode.operations.balance import balance
 from dfs_namenode.operations.cluster import cluster_facts
 from dfs_namenode.operations.collect_garbage import collect_garbage
 from dfs_namenode.operations.commit import commit
 from dfs_namenode.operations.drop_draft import drop_draft
+from dfs_namenode.operations.forget_datanode import forget_datanode
+from dfs_namenode.operations.fsck import fsck
 from dfs_namenode.operations.heartbeat import heartbeat
 from dfs_namenode.operations.list_directory import list_directory
 from dfs_namenode.operations.locate import locate
@@ -37,6 +42,10 @@ from dfs_namenode.operations.open_many import open_many
 from dfs_namenode.operations.places import places
 from dfs_namenode.operations.register import register
 from dfs_namenode.operations.report import report
+from dfs_namenode.operations.report_ranges import report_ranges
+from dfs_namenode.operations.safe_mode import resolve_history, set_safe_mode
+from dfs_namenode.operations.scrub import scrub
+from dfs_namenode.operations.set_datanode_state import set_datanode_state
 from dfs_namenode.operations.stage import stage
 from dfs_namenode.operations.stat import stat
 from dfs_namenode.operations.stat_many import stat_many
@@ -45,6 +54,7 @@ from dfs_namenode.operations.usage import usage
 from dfs_namenode.settings import NamenodeSettings
 from dfs_namenode.store import meta
 from dfs_namenode.store.sqlite import SqliteStore
+from dfs_namenode.verifications import Verifications
 from dfs_namenode.write_rules import WriteRules
 
 Handlers = Mapping[Operation[Any, Any], Handler]
@@ -75,11 +85,14 @@ class Parts:
     reservations: Reservations
     outbox: Outbox
     reports: ReportTurns
+    verifications: Verifications
     counts: CountCache
     budget: DeleteBudget
     safe_modes: Callable[[], Sequence[str]]
     sweep: Sweep
     collect: Collect
+    draining: Draining
+    balancing: BalanceDuty
 
     def latest_seq(self) -> int:
         """The last durable sequence number."""
@@ -89,7 +102,13 @@ class Parts:
 
 def all_handlers(parts: Parts) -> Handlers:
     """A handler for every operation of the namenode."""
-    return {**_cluster_handlers(parts), **_write_handlers(parts), **_read_handlers(parts), **_datanode_handlers(parts)}
+    return {
+        **_cluster_handlers(parts),
+        **_operator_handlers(parts),
+        **_write_handlers(parts),
+        **_read_handlers(parts),
+        **_datanode_handlers(parts),
+    }
 
 
 def _cluster_handlers(parts: Parts) -> Handlers:
@@ -129,6 +148,9 @@ def _cluster_handlers(parts: Parts) -> Handlers:
             uptime_s=parts.clock.monotonic_s() - facts.started_s,
             replication=settings.replication,
             latest_seq=parts.latest_seq,
+            pulled=parts.outbox.pulled,
+            chunks_left=parts.draining.left,
+            balance=parts.balancing.progress(),
         )
 
     async def on_collect_garbage(_: m.CollectGarbage, __: Caller) -> m.Collected:
@@ -144,6 +166,37 @@ def _cluster_handlers(parts: Parts) -> Handlers:
         table.STATUS: on_status,
         table.COLLECT_GARBAGE: on_collect_garbage,
         table.BAD_REPLICA: on_bad_replica,
+    }
+
+
+def _operator_handlers(parts: Parts) -> Handlers:
+    store, liveness = parts.store, parts.liveness
+
+    async def on_set_datanode_state(request: m.SetDatanodeState, _: Caller) -> m.DatanodeStateSet:
+        return await set_datanode_state(request, store=store, liveness=liveness, now_ms=parts.clock.wall_ms())
+
+    async def on_forget_datanode(request: m.ForgetDatanode, _: Caller) -> m.Forgotten:
+        return await forget_datanode(request, store=store, liveness=liveness)
+
+    async def on_set_safe_mode(request: m.SetSafeMode, _: Caller) -> m.SafeModes:
+        return await set_safe_mode(request, store=store, safe_modes=parts.safe_modes)
+
+    async def on_resolve_history(request: m.ResolveHistory, _: Caller) -> m.HistoryResolved:
+        return await resolve_history(request, store=store)
+
+    def on_scrub(request: m.ScrubDatanodes, _: Caller) -> m.Empty:
+        return scrub(request, cluster=liveness.view(), outbox=parts.outbox)
+
+    async def on_balance(request: m.Balance, _: Caller) -> m.Empty:
+        return await balance(request, store=store)
+
+    return {
+        table.SET_DATANODE_STATE: on_set_datanode_state,
+        table.FORGET_DATANODE: on_forget_datanode,
+        table.SET_SAFE_MODE: on_set_safe_mode,
+        table.RESOLVE_HISTORY: on_resolve_history,
+        table.SCRUB: on_scrub,
+        table.BALANCE: on_balance,
     }
 
 
@@ -186,6 +239,7 @@ def _datanode_handlers(parts: Parts) -> Handlers:
             liveness=parts.liveness,
             outbox=parts.outbox,
             reports=parts.reports,
+            verifications=parts.verifications,
             keys=parts.keys,
             cluster_id=parts.facts.cluster,
             settings=settings,
@@ -199,6 +253,7 @@ def _datanode_handlers(parts: Parts) -> Handlers:
             liveness=parts.liveness,
             outbox=parts.outbox,
             reports=parts.reports,
+            verifications=parts.verifications,
             clock=parts.clock,
             epoch=parts.facts.epoch,
         )
@@ -217,7 +272,15 @@ def _datanode_handlers(parts: Parts) -> Handlers:
             held_back=bool(parts.safe_modes()),
         )
 
-    return {table.REGISTER: on_register, table.HEARTBEAT: on_heartbeat, table.REPORT: on_report}
+    async def on_report_ranges(request: m.RangeReport, _: Caller) -> m.RangesDiffering:
+        return await report_ranges(request, store=parts.store, liveness=parts.liveness, reports=parts.reports)
+
+    return {
+        table.REGISTER: on_register,
+        table.HEARTBEAT: on_heartbeat,
+        table.REPORT: on_report,
+        table.REPORT_RANGES: on_report_ranges,
+    }
 
 
 def _read_handlers(parts: Parts) -> Handlers:
@@ -256,6 +319,10 @@ def _read_handlers(parts: Parts) -> Handlers:
         async with walks:
             return await usage(request, store=store)
 
+    async def on_fsck(request: m.Fsck, _: Caller) -> m.FsckPage:
+        async with walks:
+            return await fsck(request, store=store, cluster=parts.liveness.view(), outbox=parts.outbox)
+
     async def on_places(request: m.Open, _: Caller) -> m.FilePlaces:
         return await places(request, store=store, cluster=parts.liveness.view())
 
@@ -268,4 +335,5 @@ def _read_handlers(parts: Parts) -> Handlers:
         table.LIST: on_list,
         table.USAGE: on_usage,
         table.PLACES: on_places,
+        table.FSCK: on_fsck,
     }

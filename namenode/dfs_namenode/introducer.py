@@ -11,10 +11,11 @@ from dfs_namenode import introduction
 from dfs_namenode.content_rules import ChunkFacts
 from dfs_namenode.introduction import Introduced, ReadChunk
 from dfs_namenode.liveness import ClusterView
-from dfs_namenode.repair import priority_of
+from dfs_namenode.repair import PRIORITY_SURPLUS, priority_of
 from dfs_namenode.store import chunks, work
-from dfs_namenode.store.schema import WORK_UNDER_REPLICATED
+from dfs_namenode.store.schema import WORK_SURPLUS, WORK_UNDER_REPLICATED
 from dfs_namenode.store.transaction import Transaction
+from dfs_namenode.tally import tally
 
 
 class Introducer:
@@ -89,7 +90,8 @@ class Introducer:
             )
         chunks.add_references(self._tx, self._references)
         for chunk in sorted(self._lowered):
-            chunks.recount_replication(self._tx, chunk)
+            if chunks.recount_replication(self._tx, chunk):
+                work.put(self._tx, chunk.hex(), why=WORK_SURPLUS, priority=PRIORITY_SURPLUS)
         for chunk, wanted in self._wanted.items():
             raised = chunks.raise_replication(self._tx, [chunk], wanted)
             if raised or chunk in self._introduced:
@@ -104,9 +106,10 @@ class Introducer:
         if introduced is None:
             # A row at a dead datanode is no replica here: what it lacks was judged by the old number, and is settled.
             held = chunks.good_replicas(self._tx, chunk)
-            good = sum(self._cluster.serves(datanode, volume) for datanode, volume in held)
         else:
-            good = len(introduced.counted)
-        priority = priority_of(good, self._cluster.copies_wanted(replication))
+            held = [(receipt.datanode, receipt.volume.hex()) for receipt in introduced.counted]
+        wanted = self._cluster.copies_wanted(replication)
+        found = tally(held, self._cluster, wanted=wanted)
+        priority = priority_of(found.at_hand, wanted, counted=found.counted)
         if priority is not None:
             work.put(self._tx, chunk.hex(), why=WORK_UNDER_REPLICATED, priority=priority)

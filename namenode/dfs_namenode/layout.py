@@ -64,11 +64,16 @@ def chunk_sources(snapshot: Snapshot, chunk_ids: Iterable[bytes], cluster: Clust
             continue
         facts = chunks.facts(snapshot, chunk)
         assert facts is not None, "an extent's chunk has a row for as long as the extent exists"
-        serving = [
-            datanode for datanode, volume in chunks.good_replicas(snapshot, chunk) if cluster.serves(datanode, volume)
-        ]
+        serving = _serving(chunks.good_replicas(snapshot, chunk), cluster)
+        if not serving:
+            # Readers verify every block: bad replicas that are bad in different places still make a whole (F42).
+            serving = _serving(chunks.bad_replicas(snapshot, chunk), cluster)
         sources[chunk.hex()] = ChunkSource(length=facts[0], digest=facts[1].hex(), replicas=cluster.readers(serving))
     return sources
+
+
+def _serving(places: Iterable[tuple[str, str]], cluster: ClusterView) -> list[str]:
+    return [datanode for datanode, volume in places if cluster.serves(datanode, volume)]
 
 
 def sign_runs(runs: Iterable[Run], sources: dict[str, ChunkSource], granting: Granting) -> list[ReadGrant]:

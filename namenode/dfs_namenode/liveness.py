@@ -8,6 +8,9 @@ because it decides nothing but the state.
     live    heard within `stale_after_s`
     stale   silent for longer: no new chunks, read from last
     dead    silent for `dead_after_s`: not read from, its replicas are made anew elsewhere
+
+Beside it stands what an operator decided (`admin_state`, kept in the store). One that is not in service gets no new
+chunks, its receipts do not count, and it is read from after the others.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,7 +21,7 @@ import msgspec
 import xxhash
 
 from dfs.protocol.clock import Clock
-from dfs.protocol.messages import Member, Target, VolumeState
+from dfs.protocol.messages import AdminState, Durability, Member, Target, VolumeState
 from dfs_namenode.placement import Candidate, copies_wanted, write_min
 
 State = Literal["live", "stale", "dead"]
@@ -28,6 +31,7 @@ SUSPECT_S = 30.0
 """How long the word of a peer that a datanode fails it is remembered."""
 _DURABLE_STATES = ("in_service", "full")
 """Volumes whose receipts count: a full one takes no more, but what it took is safe."""
+_WEAKER: tuple[Durability, ...] = ("sync", "batch", "none")
 GIVEN_UP_AFTER_DEATHS = 12
 """Times the silence that makes a datanode dead, after which it is no part of an outage any more: an hour by default."""
 RESERVATION_S = 15.0
@@ -53,6 +57,10 @@ class Datanode:
     suspect: bool = False
     num: int = 0
     """Its number in the store."""
+    durability: Durability = "sync"
+    admin_state: AdminState = "in_service"
+    admin_until_ms: int = 0
+    """When its maintenance ends, wall clock."""
 
     def volume(self, volume: str) -> VolumeState | None:
         return next((v for v in self.volumes if v.id == volume), None)
@@ -86,6 +94,8 @@ class ClusterView:
         found = self.datanodes.get(datanode)
         if found is None or found.state != "live" or found.incarnation != incarnation:
             return False
+        if found.admin_state != "in_service":
+            return False
         kept_on = found.volume(volume)
         return kept_on is not None and kept_on.state in _DURABLE_STATES
 
@@ -97,11 +107,24 @@ class ClusterView:
         kept_on = found.volume(volume)
         return kept_on is None or kept_on.state != "failed"
 
+    def admin_state(self, datanode: str) -> AdminState:
+        """What an operator decided about a datanode; one that is not known is as good as decommissioned."""
+        found = self.datanodes.get(datanode)
+        return "decommissioned" if found is None else found.admin_state
+
+    def few_silent(self) -> bool:
+        """Whether those that are silent without anybody having said so are few: more look like a broken network."""
+        expected = [node for node in self.datanodes.values() if node.admin_state in ("in_service", "draining")]
+        return sum(node.state != "live" for node in expected) * 3 <= len(expected)
+
     def rank(self, datanodes: Iterable[str]) -> list[str]:
-        """The best to read from first: live before suspected before stale, the less busy first; dead ones omitted."""
+        """The best to read from first: live before suspected before out of service before stale, the less busy first;
+        dead ones omitted."""
         found = [self.datanodes[name] for name in datanodes if name in self.datanodes]
         readable = [node for node in found if node.state != "dead"]
-        readable.sort(key=lambda node: (node.state == "stale", node.suspect, node.streams))
+        readable.sort(
+            key=lambda node: (node.state == "stale", node.admin_state != "in_service", node.suspect, node.streams)
+        )
         return [node.id for node in readable]
 
     def readers(self, datanodes: Iterable[str]) -> list[Target]:
@@ -118,6 +141,10 @@ class ClusterView:
         found = self.datanodes.get(datanode)
         return "" if found is None else found.peer_url
 
+    def durability(self) -> Durability:
+        """The weakest that any datanode reports."""
+        return max((node.durability for node in self.datanodes.values()), key=_WEAKER.index, default="sync")
+
     def live(self) -> list[Datanode]:
         """Those that answer now."""
         return [node for node in self.datanodes.values() if node.state == "live"]
@@ -128,7 +155,7 @@ class ClusterView:
     def candidates(
         self, *, exclude: Collection[str] = (), reserved: Mapping[str, int] | None = None
     ) -> list[Candidate]:
-        """Live datanodes with a volume in service, for placement.
+        """Live datanodes in service, with a volume that is, for placement.
 
         exclude   datanodes that must not be chosen
         reserved  bytes granted lately by datanode, which its heartbeats may not show yet
@@ -136,7 +163,7 @@ class ClusterView:
         reserved = reserved or {}
         found = []
         for node in self.live():
-            if node.id in exclude:
+            if node.id in exclude or node.admin_state != "in_service":
                 continue
             free = [volume.free_bytes for volume in node.volumes if volume.state == "in_service"]
             if not free:
@@ -212,21 +239,39 @@ class Liveness:
         self._membership_changed()
 
     def heard(
-        self, datanode: str, *, volumes: Sequence[VolumeState], streams: int = 0, suspects: Collection[str] = ()
+        self,
+        datanode: str,
+        *,
+        volumes: Sequence[VolumeState],
+        streams: int = 0,
+        suspects: Collection[str] = (),
+        durability: Durability = "sync",
     ) -> None:
         """Take over a heartbeat of a datanode that is known and whose life was checked."""
         now_s = self._clock.monotonic_s()
         heard = self._heard[datanode]
         was_silent_s = now_s - (self._started_s if heard.at_s is None else heard.at_s)
         heard.at_s = now_s
-        changed = tuple(volumes) != heard.node.volumes or streams != heard.node.streams
-        if changed:
-            heard.node = replace(heard.node, volumes=tuple(volumes), streams=streams)
+        node = replace(heard.node, volumes=tuple(volumes), streams=streams, durability=durability)
+        changed = node != heard.node
+        heard.node = node
         for peer in suspects:
             if peer in self._heard and peer != datanode:
                 self._heard[peer].suspected_by[datanode] = now_s
         if changed or suspects or was_silent_s >= self._stale_after_s:
             self._view_at_s = float("-inf")
+
+    def decided(self, datanode: str, admin_state: AdminState, *, until_ms: int = 0) -> None:
+        """An operator's decision about a datanode is in the store."""
+        heard = self._heard.get(datanode)
+        if heard is not None:
+            heard.node = replace(heard.node, admin_state=admin_state, admin_until_ms=until_ms)
+            self._view_at_s = float("-inf")
+
+    def departed(self, datanode: str) -> None:
+        """It is no part of the cluster any more."""
+        self._heard.pop(datanode, None)
+        self._membership_changed()
 
     def life(self, datanode: str) -> tuple[int, str, float | None] | None:
         """Incarnation, boot, and seconds since it was heard (None: not yet) of a datanode; None if it is not known."""
@@ -240,7 +285,8 @@ class Liveness:
         """Datanodes that are known, not heard since the start, and not yet dead: cold start waits for them."""
         if self._clock.monotonic_s() - self._started_s >= self._dead_after_s:
             return 0
-        return sum(heard.at_s is None for heard in self._heard.values())
+        awaited = [heard for heard in self._heard.values() if heard.node.admin_state != "decommissioned"]
+        return sum(heard.at_s is None for heard in awaited)
 
     def given_up(self) -> frozenset[str]:
         """Datanodes that were silent for so long that nobody waits for them: replaced, most likely."""

@@ -2,10 +2,12 @@
 
 The strategy. A replica counts if it is good and on a datanode that is not dead. A chunk with too few is pulled by a
 datanode that has none, the chunks with one replica left first. A replica that is known to be bad is deleted only when
-enough good ones are there. Where no other datanode could take the replacement, its own one pulls it beside the bad
-one, and swaps them once it is whole; only a datanode without room for both drops the bad one first, into its local
-trash, and a good one must be there. A chunk without any good replica waits: it may come back with its datanode, and
-nothing is ever forgotten because it is missing. Surplus replicas hurt nobody and are left alone.
+enough good ones are there; one that is surplus likewise (`surplus` decides which is). Where no other datanode could
+take the replacement, its own one pulls it beside the bad one, and swaps them once it is whole; only a datanode
+without room for both drops the bad one first, into its local trash, and a good one must be there. A chunk without any
+good replica waits: it may come back with its datanode, and nothing is ever forgotten because it is missing. If all
+are bad, the good blocks of the bad ones may still make one: they are the sources then. Surplus replicas hurt nobody
+here; they are noted for `surplus`.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -15,10 +17,14 @@ from random import Random
 from dfs.protocol.errors import NotEnoughDatanodes
 from dfs_namenode.liveness import ClusterView
 from dfs_namenode.placement import choose_targets
+from dfs_namenode.tally import Tally, tally
 
 PRIORITY_ONE_LEFT = 0
 PRIORITY_FEW_LEFT = 1
 PRIORITY_BAD = 2
+PRIORITY_MOVING = 4
+"""All replicas are there, but one is on a datanode that is being drained."""
+PRIORITY_SURPLUS = 5
 PRIORITY_MISSING = 9
 """Work rows are read in this order. A missing chunk comes last: all that can be done is to wait."""
 
@@ -33,6 +39,8 @@ class Replica:
     datanode: str
     volume: str
     good: bool = True
+    surplus: bool = False
+    """Not bad, but not needed: it is deleted as bad ones are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +116,30 @@ class Streams:
         return len(lengths) < SMALL_COMMANDS_MAX and sum(lengths) + length <= SMALL_BYTES
 
 
-def priority_of(good: int, wanted: int, bad: int = 0) -> int | None:
+def priority_of(good: int, wanted: int, bad: int = 0, *, counted: int | None = None) -> int | None:
     """Where a chunk stands in the work table; None: it needs no work.
 
-    good    replicas that count
-    wanted  replicas that its cluster can and shall have
+    good     replicas at hand
+    wanted   replicas that its cluster can and shall have
+    counted  of the good ones those that stay; None: all
     """
+    counted = good if counted is None else counted
     if good == 0:
         return PRIORITY_MISSING
-    if good < wanted:
+    if counted < wanted:
+        if good >= wanted:
+            return PRIORITY_MOVING
         return PRIORITY_ONE_LEFT if good == 1 else PRIORITY_FEW_LEFT
-    return PRIORITY_BAD if bad else None
+    if bad:
+        return PRIORITY_BAD
+    return PRIORITY_SURPLUS if counted > wanted else None
+
+
+def standing(replicas: Collection[Replica], cluster: ClusterView, *, wanted: int) -> tuple[Tally, int | None]:
+    """What of a chunk counts, and where it stands in the work table."""
+    found = tally([(r.datanode, r.volume) for r in replicas if r.good], cluster, wanted=wanted)
+    bad = sum(not r.good for r in replicas)
+    return found, priority_of(found.at_hand, wanted, bad, counted=found.counted)
 
 
 def plan(
@@ -137,10 +158,9 @@ def plan(
     """
     instructions: list[Instruction] = []
     for need in needs:
-        good = [r for r in need.replicas if r.good and cluster.serves(r.datanode, r.volume)]
         bad = [r for r in need.replicas if not r.good]
         wanted = cluster.copies_wanted(need.replication)
-        priority = priority_of(len(good), wanted, len(bad))
+        found, priority = standing(need.replicas, cluster, wanted=wanted)
         if priority is None:
             instructions.append(Settled(need.chunk))
             continue
@@ -148,12 +168,18 @@ def plan(
             instructions.append(Reprioritise(need.chunk, priority))
         if priority == PRIORITY_BAD:
             instructions += [DropReplica(need.chunk, r.datanode) for r in bad if cluster.state(r.datanode) != "dead"]
-        elif good:
+        elif priority != PRIORITY_SURPLUS:
+            # Where nothing good is left, the bad ones may still have every block among them.
+            sources = found.readable or [r.datanode for r in bad if cluster.serves(r.datanode, r.volume)]
             pulling = under_way.get(need.chunk, ())
+            missing = wanted - found.counted
+            if not found.readable or found.at_hand < len(found.readable):
+                # One at a time: the silent ones may be back soon, and what a salvage gives is a source for the rest.
+                missing = min(missing, 1 if sources else 0)
             instructions += _pulls(
                 need,
-                good,
-                wanted - len(good) - len(pulling),
+                sources,
+                missing - len(pulling),
                 cluster,
                 streams,
                 {*pulling, *avoid.get(need.chunk, ())},
@@ -164,7 +190,7 @@ def plan(
 
 def _pulls(
     need: Need,
-    good: list[Replica],
+    readable: Collection[str],
     missing: int,
     cluster: ClusterView,
     streams: Streams,
@@ -174,8 +200,8 @@ def _pulls(
     """Pulls of what is missing, to datanodes that have none; where there are none, to those that have a bad one."""
     pulls: list[Instruction] = []
     taken = {replica.datanode for replica in need.replicas}
-    racks = {cluster.datanodes[replica.datanode].rack for replica in good}
-    sources = cluster.rank(replica.datanode for replica in good)
+    racks = {cluster.datanodes[name].rack for name in readable}
+    sources = cluster.rank(readable)
     for _ in range(missing):
         able = [name for name in sources if streams.can_send(name, need.length)]
         if not able:
@@ -188,7 +214,7 @@ def _pulls(
             beside = [r.datanode for r in need.replicas if not r.good and cluster.state(r.datanode) == "live"]
             kept = taken.difference(beside)
             if not any(c.largest_bytes >= need.length for c in cluster.candidates(exclude=kept)):
-                pulls += [DropReplica(need.chunk, name) for name in beside[:1] if not pulls]
+                pulls += [DropReplica(need.chunk, name) for name in beside[:1] if not pulls and name not in sources]
                 break
             target = _target(need, cluster, streams, exclude={*kept, *avoid}, racks=racks, rng=rng)
             if target is None:

@@ -65,6 +65,10 @@ class NamenodeSettings:
     )
     delete_burst_chunks: int = setting(20_000, "Chunks that may be deleted in an hour whatever their share.")
 
+    balance_bytes_per_s: int = setting(
+        32 << 20, "How fast `balance` copies, over all datanodes: slow enough that nobody notices it."
+    )
+
     def __post_init__(self) -> None:
         for name, low, high in (
             ("replication", 1, REPLICATION_MAX),
@@ -74,6 +78,7 @@ class NamenodeSettings:
             ("monitor_interval_s", 0.05, 3600.0),
             ("repair_streams", 1, 64),
             ("reports_at_once", 1, 1000),
+            ("balance_bytes_per_s", 1, 1 << 40),
             ("delete_share_per_hour", 0.0, 1.0),
         ):
             value = getattr(self, name)

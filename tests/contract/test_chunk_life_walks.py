@@ -8,19 +8,27 @@ from typing import Any
 import pytest
 
 from dfs_namenode import garbage as rules
-from dfs_namenode import introduction
+from dfs_namenode import introduction, surplus
 from dfs_namenode.garbage import Verdict
 from dfs_namenode.operations import report
 from dfs_namenode.store import garbage
-from fixtures.chunk_life import World, walk_many
+from fixtures import chunk_life
+from fixtures.chunk_life import World
+from fixtures.chunk_walks import walk_many
 
 WALKS = 20_000
+HEALING_WALKS = 4_000
 
 
 def test_twenty_thousand_walks_lose_no_acknowledged_file_and_commit_no_buried_id() -> None:
     reached = walk_many(World(), WALKS)
     # A walk that never gets to the dangerous places proves nothing.
     assert min(reached.files, reached.buried, reached.deleted) > WALKS // 100, reached
+
+
+def test_walks_with_repair_trimming_and_draining_lose_no_acknowledged_file() -> None:  # F67 F69
+    reached = walk_many(World(), HEALING_WALKS, healing=True)
+    assert min(reached.files, reached.deleted, reached.trimmed, reached.drained) > HEALING_WALKS // 50, reached
 
 
 def without_age_check(patch: pytest.MonkeyPatch) -> None:
@@ -47,6 +55,21 @@ def without_respect_for_the_unknown(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(report, "judge_replica", judge)
 
 
+def without_verification_before_trimming(patch: pytest.MonkeyPatch) -> None:  # F67
+    class Everything(dict[str, int]):
+        def get(self, *_: Any) -> int:
+            return 1 << 60
+
+    def plan(surpluses: Any, *, verified: Any, **facts: Any) -> Any:
+        return surplus.plan_trims(surpluses, verified={one.chunk: Everything() for one in surpluses}, **facts)
+
+    patch.setattr(chunk_life, "plan_trims", plan)
+
+
+def without_a_look_at_what_is_left_before_a_datanode_leaves(patch: pytest.MonkeyPatch) -> None:  # F69
+    patch.setattr(chunk_life, "chunks_left", lambda *_: [])
+
+
 @pytest.mark.parametrize(
     "take_away",
     [
@@ -60,3 +83,13 @@ def test_the_model_finds_what_each_rule_is_for(monkeypatch: pytest.MonkeyPatch, 
     take_away(monkeypatch)
     with pytest.raises(AssertionError, match="of seed"):
         walk_many(World(), WALKS, seed=3)
+
+
+@pytest.mark.parametrize(
+    "take_away",
+    [without_verification_before_trimming, without_a_look_at_what_is_left_before_a_datanode_leaves],
+)
+def test_the_model_finds_what_each_rule_of_healing_is_for(monkeypatch: pytest.MonkeyPatch, take_away: Any) -> None:
+    take_away(monkeypatch)
+    with pytest.raises(AssertionError, match="of seed"):
+        walk_many(World(), WALKS, seed=18_203, healing=True)

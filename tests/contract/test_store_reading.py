@@ -131,6 +131,8 @@ def test_replicas_come_best_first_and_those_that_can_not_be_read_are_left_out(be
     bench.store.write_blocking(lambda tx: replicas.mark_bad(tx, chunk.id, number))
     assert names() == ["dn1"]
     bench.change("dn1", state="dead")
+    assert names() == ["dn3"], "readers verify every block: a bad one is better than none"  # F42
+    bench.change("dn3", state="dead")
     assert names() == []
 
 

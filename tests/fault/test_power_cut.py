@@ -12,19 +12,22 @@ from dfs.errors import Unavailable
 from dfs.testing import Cluster, Impossible, PowerDisk, cluster
 from dfs.testing.syscalls import inject
 from fixtures.acknowledged import SETTINGS, Acknowledged
-from fixtures.faults import NO_ANSWER, SEED
+from fixtures.faults import NO_ANSWER, SEED, only_long
 
 CUTS = int(os.environ.get("DFS_TEST_CUTS", "3"))
 WRITERS = 3
 
 
 @pytest.mark.timeout(120 + 30 * CUTS)
-def test_a_power_cut_takes_nothing_that_was_acknowledged(power_disk: PowerDisk) -> None:  # F8 F9 F46 F70 F96
+@pytest.mark.parametrize("durability", ["sync", pytest.param("batch", marks=only_long)])
+def test_a_power_cut_takes_nothing_that_was_acknowledged(
+    power_disk: PowerDisk, durability: str
+) -> None:  # F8 F9 F46 F70 F96
     print(f"seed {SEED}; repeat with DFS_TEST_SEED={SEED} DFS_TEST_CUTS={CUTS}")
     rng = random.Random(SEED)
     history = Acknowledged()
     place = os.path.join(power_disk.path, "cluster")
-    with cluster(3, directory=place, reserve_bytes=1 << 20, **SETTINGS) as running:
+    with cluster(3, directory=place, reserve_bytes=1 << 20, durability=durability, **SETTINGS) as running:
         for cut in range(CUTS):
             stop = threading.Event()
             writers = [

@@ -57,7 +57,7 @@ def test_a_namenode_says_that_it_is_ready_and_ends_with_sigterm(start: Start, tm
     health = requests.get(f"{url}/healthz", timeout=5)
     assert (health.status_code, sorted(health.json()["loops"])) == (
         200,
-        ["collect", "forget", "repair", "spread", "sweep", "watch"],
+        ["balance", "collect", "drain", "forget", "repair", "spread", "sweep", "trim", "watch"],
     )
     ready = requests.get(f"{url}/readyz", timeout=5)
     assert (ready.status_code, ready.json()["ok"]) == (503, False), "without datanodes no put would succeed"

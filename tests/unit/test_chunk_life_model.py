@@ -5,7 +5,8 @@ The many walks are in `contract/test_chunk_life_walks.py`; here are a few, and t
 
 import pytest
 
-from fixtures.chunk_life import DAY_S, HOUR_S, World, walk_many
+from fixtures.chunk_life import DAY_S, HOUR_S, World
+from fixtures.chunk_walks import walk_many
 
 
 @pytest.fixture
@@ -30,6 +31,10 @@ def bury(world: World) -> str:
 
 def test_no_walk_deletes_the_bytes_of_an_acknowledged_file(world: World) -> None:
     walk_many(world, 1000)
+
+
+def test_no_walk_of_repairs_trims_and_drains_deletes_the_last_good_bytes(world: World) -> None:  # F67 F69
+    walk_many(world, 300, healing=True)
 
 
 def test_a_receipt_cant_be_replayed_after_removal_and_collection(world: World) -> None:  # F92

@@ -77,7 +77,7 @@ def test_a_restarted_datanode_does_not_know_what_it_was_told(outbox: Outbox) -> 
     outbox.check("dn1", CheckReplica(chunk=CHUNK, length=1, digest="d" * 32))
     outbox.take("dn1")
     outbox.begin_life("dn1")
-    assert outbox.statistics() == {"pull": 0, "delete": 0, "check": 0}
+    assert outbox.statistics() == {"pull": 0, "delete": 0, "check": 0, "scrub": 0}
 
 
 def test_a_failed_pull_is_avoided_for_a_while_and_so_is_a_datanode_that_is_about_to_delete(

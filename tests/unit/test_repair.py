@@ -160,7 +160,7 @@ def test_a_target_needs_room() -> None:
         (2, 3, 0, repair.PRIORITY_FEW_LEFT),
         (3, 3, 1, repair.PRIORITY_BAD),
         (1, 1, 0, None),
-        (4, 3, 0, None),
+        (4, 3, 0, repair.PRIORITY_SURPLUS),
     ],
 )
 def test_the_fewer_are_left_the_more_urgent_it_is(good: int, wanted: int, bad: int, priority: int | None) -> None:

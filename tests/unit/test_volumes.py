@@ -13,12 +13,13 @@ from dfs.protocol.messages import ChunkReport
 from dfs_datanode.app import open_grounds
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.disk import Disk
+from dfs_datanode.health import FULL_PAUSE_S
 from dfs_datanode.identity import Identity, load_identity, lock_directory, save_identity
 from dfs_datanode.report import report_pages
 from dfs_datanode.settings import DatanodeSettings
 from dfs_datanode.startup import measure, recover_volume, settle
-from dfs_datanode.trash import purge_all, purge_trash
-from dfs_datanode.volumes import FULL_PAUSE_S, file_system_of
+from dfs_datanode.trash import purge_trash
+from dfs_datanode.volumes import file_system_of
 from fixtures.disks import (
     CLUSTER,
     EIO,
@@ -95,14 +96,14 @@ def test_a_volume_whose_disk_was_unmounted_is_never_written(tmp_path: Path) -> N
     store_chunk(store, chunk_id(1), b"x")
     directory.rename(tmp_path / "unmounted")
     directory.mkdir()
-    assert store.states()[0].state == "failed"
+    assert store.look()[0].state == "failed"
     with pytest.raises(NoSpace):
         store_chunk(store, chunk_id(2), b"x")
     assert os.listdir(directory) == []
     assert store.find(chunk_id(1)) is None
     directory.rmdir()
     (tmp_path / "unmounted").rename(directory)
-    assert store.states()[0].state == "in_service", "a disk that comes back serves again"
+    assert store.look()[0].state == "in_service", "a disk that comes back serves again"
     assert store.find(chunk_id(1)) is not None
 
 
@@ -147,21 +148,21 @@ def test_one_failed_volume_leaves_the_others_in_service(tmp_path: Path) -> None:
     with pytest.raises(NoSpace):
         store_chunk(store, chunk_id(1), b"x")
     disk.heal()
-    assert sorted(state.state for state in store.states()) == ["failed", "in_service"]
+    assert sorted(state.state for state in store.look()) == ["failed", "in_service"]
     good = store_chunk(store, chunk_id(2), b"x")
-    assert [state.id for state in store.states() if state.state == "in_service"] == [good]
+    assert [state.id for state in store.look() if state.state == "in_service"] == [good]
 
 
 def test_used_bytes_follow_what_is_stored_and_trashed(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     store_chunk(store, chunk_id(1), b"x" * 5000)
-    assert store.states()[0].used_bytes == file_size(5000)
+    assert store.look()[0].used_bytes == file_size(5000)
     again = make_store(tmp_path)
     settle(again.volumes, Disk(), now_ms=0)
     assert measure(again.volumes[0], Disk())[0] == 1
-    assert again.states()[0].used_bytes == file_size(5000)
-    store.move_to_trash(chunk_id(1), now_ms=1000)
-    assert store.states()[0].used_bytes == 0
+    assert again.look()[0].used_bytes == file_size(5000)
+    store.retire(chunk_id(1), now_ms=1000)
+    assert store.look()[0].used_bytes == 0
 
 
 def test_chunks_spread_over_directories_by_the_random_part_of_their_ids(tmp_path: Path) -> None:
@@ -365,11 +366,11 @@ def test_a_process_without_descriptors_condemns_neither_replicas_nor_volumes(tmp
     with pytest.raises(Unavailable):
         list(pages)
     assert told == []
-    assert store.states()[0].state == "in_service"
+    assert store.look()[0].state == "in_service"
     disk.fail("create", EMFILE)
     with pytest.raises(Unavailable):
         store_chunk(store, chunk_id(2), b"x")
-    assert store.states()[0].state == "in_service"
+    assert store.look()[0].state == "in_service"
 
 
 # --- late and read-only volumes
@@ -401,7 +402,7 @@ def test_a_volume_that_can_not_be_recovered_serves_nothing(tmp_path: Path) -> No
     (tmp_path / "tmp" / chunk_id(2)).write_bytes(b"half")
     disk.fail("unlink", EIO)
     settle(store.volumes, disk, now_ms=0)
-    assert store.states()[0].state == "failed"
+    assert store.look()[0].state == "failed"
     assert store.find(chunk_id(1)) is None
 
 
@@ -425,23 +426,11 @@ def test_a_datanode_that_is_known_begins_on_a_read_only_disk_and_serves(tmp_path
 # --- trash
 
 
-def test_a_trash_that_can_not_be_purged_fails_alone(tmp_path: Path) -> None:  # F35, F37
-    broken = FaultyDisk()
-    volumes = [make_volume(tmp_path / "a", broken), make_volume(tmp_path / "b", broken)]
-    for number, volume in enumerate(volumes):
-        store_chunk(ChunkStore(broken, [volume]), chunk_id(number), b"x")
-        volume.move_to_trash(chunk_id(number), now_ms=1_000)
-    (tmp_path / "a" / "trash" / "directory").mkdir()
-    os.utime(tmp_path / "a" / "trash" / "directory", (0, 0))
-    purge_all(volumes, broken, now_ms=10_000_000, age_s=1)
-    assert os.listdir(tmp_path / "b" / "trash") == []
-
-
 def test_the_trash_is_kept_for_its_time(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     for number, at_ms in ((1, 1_000_000), (2, 5_000_000)):
         store_chunk(store, chunk_id(number), b"x")
-        store.move_to_trash(chunk_id(number), now_ms=at_ms)
+        store.retire(chunk_id(number), now_ms=at_ms)
     assert purge_trash(store.volumes[0], Disk(), now_ms=4_700_000, age_s=3600) == 1
     assert os.listdir(tmp_path / "trash") == [chunk_id(2)]
 
@@ -449,7 +438,7 @@ def test_the_trash_is_kept_for_its_time(tmp_path: Path) -> None:
 def test_a_full_volume_gives_up_its_trash_early(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     store_chunk(store, chunk_id(1), b"x")
-    store.move_to_trash(chunk_id(1), now_ms=1_000_000)
+    store.retire(chunk_id(1), now_ms=1_000_000)
     store.volumes[0].promise(1 << 60)
     assert purge_trash(store.volumes[0], Disk(), now_ms=1_000_001, age_s=3600) == 1
 
@@ -458,10 +447,10 @@ def test_a_chunk_that_a_power_cut_brought_back_can_be_deleted_again(tmp_path: Pa
     store = make_store(tmp_path)
     store_chunk(store, chunk_id(1), b"x")
     raw = Path(store.volumes[0].path_of(chunk_id(1))).read_bytes()
-    assert store.move_to_trash(chunk_id(1), now_ms=1_000)
+    assert store.retire(chunk_id(1), now_ms=1_000)
     Path(store.volumes[0].path_of(chunk_id(1))).write_bytes(raw)
-    assert store.move_to_trash(chunk_id(1), now_ms=2_000)
-    assert not store.move_to_trash(chunk_id(1), now_ms=3_000)
+    assert store.retire(chunk_id(1), now_ms=2_000)
+    assert not store.retire(chunk_id(1), now_ms=3_000)
     assert os.stat(tmp_path / "trash" / chunk_id(1)).st_mtime == 2
 
 

@@ -48,6 +48,8 @@ COMMANDS: dict[str, CommandRow] = {
     "test": CommandRow("stat", _FILES, "Say by the exit code whether a path exists, or is a file or directory."),
     "url": CommandRow("stat", _FILES, "Show the HTTP address of a path."),
     "status": CommandRow("status", _CLUSTER, "Show how the cluster is."),
+    "fsck": CommandRow("fsck", _CLUSTER, "Check that every file has all its replicas."),
+    "doctor": CommandRow("doctor", _CLUSTER, "Find what is wrong, and say what to do about it."),
     "admin": CommandRow("admin", _CLUSTER, "Operate the cluster."),
     "mini": CommandRow("mini", _SERVERS, "Run a whole cluster on this machine."),
     "namenode": CommandRow("roles", _SERVERS, "Run a namenode."),

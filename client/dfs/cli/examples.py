@@ -41,7 +41,21 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "test": ("dfs test -f /data/_SUCCESS && echo done",),
     "url": ('curl -L "$(dfs url /data/big.iso)" -o big.iso', 'curl -L -T x.csv "$(dfs url /data/x.csv)"'),
     "status": ("dfs status", "dfs status --json | jq .health"),
-    "admin": ("dfs admin gc", "dfs admin gc --now"),
+    "fsck": (
+        "dfs fsck",
+        "dfs fsck /data --files --locations",
+        "dfs fsck --repair                 # what is wrong before other work",
+        "dfs fsck --json | jq .unhealthy_files",
+    ),
+    "doctor": ("dfs doctor", "dfs doctor --json | jq -r '.findings[].fix'"),
+    "admin": (
+        "dfs admin gc --now",
+        "dfs admin decommission datanode-3        # then stop and forget it",
+        "dfs admin maintenance datanode-2 --for 30m",
+        "dfs admin balance --threshold 5",
+        "dfs admin scrub                          # verify everything now",
+        "dfs admin safemode on",
+    ),
     "mini": (
         "dfs mini",
         "dfs mini /srv/dfs --datanodes 5",

@@ -97,3 +97,27 @@ class _Meter:
         if not self._total or not 0 < self._count < self._total:
             return shown
         return f"{shown}, {clock_text(seconds * (self._total - self._count) / self._count)} left"
+
+
+class Ticker:
+    """One line on stderr that says how far something is, on a terminal; elsewhere nothing. Gone when it ends."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._shown = not quiet and sys.stderr.isatty()
+        self._drawn_at = float("-inf")
+
+    def __enter__(self) -> "Ticker":
+        return self
+
+    def show(self, text: str) -> None:
+        """Replace the line; too soon after the last time it is left as it is."""
+        now = time.monotonic()
+        if self._shown and now - self._drawn_at >= _REDRAW_S:
+            self._drawn_at = now
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown and self._drawn_at > float("-inf"):
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

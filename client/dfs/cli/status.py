@@ -29,19 +29,22 @@ def status_command(session: Session, exact: bool, as_json: bool) -> None:
 
 def is_healthy(status: "Status") -> bool:
     """Whether every chunk has its replicas and new files can be stored with theirs."""
-    live = sum(datanode.state == "live" for datanode in status.datanodes)
-    return not status.missing and not status.under_replicated and live >= status.replication
+    return not status.missing and not status.under_replicated and len(_storing(status)) >= status.replication
+
+
+def _storing(status: "Status") -> "list[DatanodeStatus]":
+    """The datanodes that take new chunks."""
+    return [node for node in status.datanodes if node.state == "live" and node.admin_state == "in_service"]
 
 
 def health(status: "Status") -> list[str]:
     """What a person should know, the worst first; one sentence on each line. Pure."""
-    live = [datanode for datanode in status.datanodes if datanode.state == "live"]
-    silent = [datanode for datanode in status.datanodes if datanode.state != "live"]
+    live = _storing(status)
     sentences = []
     if status.missing:
         sentences.append(
             f"Unreadable now: {_chunks(status.missing)} without any replica on a live datanode; "
-            "bring back a datanode that is silent"
+            "bring back a datanode that is silent, `dfs fsck` names the files"
         )
     short = status.under_replicated - status.missing
     if short > 0:
@@ -59,9 +62,22 @@ def health(status: "Status") -> list[str]:
         sentences.append(
             "Healthy: every chunk has its replicas" if status.chunks else "Healthy: ready to store files, none yet"
         )
-    sentences += [_silence(datanode) for datanode in silent]
+    sentences += [sentence for node in status.datanodes for sentence in _about(node)]
     sentences += [f"Deletion and repair are held back: {why}" for why in status.safe_modes]
+    if status.balance is not None:
+        sentences.append(
+            f"Balancing: {_chunks(status.balance.moved)} moved, {status.balance.moving} under way, "
+            f"the farthest datanode is {status.balance.spread:.0%} from the mean"
+        )
+    if status.durability != "sync":
+        sentences.append(f"Durability is {status.durability}: {_DURABILITY.get(status.durability, '')}")
     return sentences
+
+
+_DURABILITY = {
+    "batch": "receipts wait for a sync that several replicas share",
+    "none": "what was stored last may be lost if the power fails",
+}
 
 
 def _count(count: int, noun: str) -> str:
@@ -77,7 +93,23 @@ def _repair(status: "Status", live: int) -> str:
         return "repair waits"
     if live < status.replication:
         return f"repair needs {status.replication} live datanodes, there are {live}"
-    return "copies are being made"
+    if status.repair_eta_s is None:
+        return "copies are being made"
+    return f"copies are being made, {human_duration(max(1.0, status.repair_eta_s))} left"
+
+
+def _about(node: "DatanodeStatus") -> list[str]:
+    """What is unusual about a datanode."""
+    if node.admin_state == "maintenance":
+        return [f"The datanode {node.id} ({node.url}) is in maintenance: what it has is not made anew meanwhile"]
+    if node.admin_state == "decommissioned":
+        return [f"The datanode {node.id} ({node.url}) is decommissioned: `dfs admin forget {node.id}` removes it"]
+    told = []
+    if node.admin_state == "draining":
+        left = "" if node.chunks_left is None else f", {_chunks(node.chunks_left)} left"
+        eta = "" if node.drain_eta_s is None else f", {human_duration(max(1.0, node.drain_eta_s))} to go"
+        told.append(f"The datanode {node.id} ({node.url}) is being drained{left}{eta}")
+    return told + ([] if node.state == "live" else [_silence(node)])
 
 
 def _silence(datanode: "DatanodeStatus") -> str:
@@ -94,10 +126,16 @@ def _counts(status: "Status", exact: bool) -> list[str]:
         ["bytes", size_text(status.bytes, exact)],
         ["chunks", f"{status.chunks}, {_count(status.replicas, 'replica')}"],
         ["waiting for deletion", _chunks(status.waiting_for_deletion)],
+        *([["verified", f"every byte within {human_duration(_scrub_age_s(status))}"]] if _scrub_age_s(status) else []),
         ["cluster", status.cluster],
         ["namenode", f"version {status.version}, up {human_duration(status.uptime_s)}"],
     ]
     return table(rows)
+
+
+def _scrub_age_s(status: "Status") -> float:
+    """The age of the oldest verification of any byte that can be read now."""
+    return max((v.scrub_age_s for node in status.datanodes if node.state == "live" for v in node.volumes), default=0.0)
 
 
 def _datanodes(datanodes: "list[DatanodeStatus]", exact: bool) -> list[str]:
@@ -110,7 +148,7 @@ def _datanodes(datanodes: "list[DatanodeStatus]", exact: bool) -> list[str]:
         rows.append(
             [
                 datanode.id,
-                datanode.state,
+                _state(datanode),
                 datanode.url,
                 *([datanode.rack] if racks else []),
                 str(datanode.replicas),
@@ -125,3 +163,9 @@ def _datanodes(datanodes: "list[DatanodeStatus]", exact: bool) -> list[str]:
         ]
     width = len(rows[0])
     return table(rows, right=range(width - 3, width)) + broken
+
+
+def _state(datanode: "DatanodeStatus") -> str:
+    if datanode.admin_state == "in_service":
+        return datanode.state
+    return f"{datanode.state}, {datanode.admin_state.replace('_', ' ')}"

@@ -20,6 +20,8 @@ from dfs.protocol.errors import NotPermitted, ReceiptRefused
 
 KEY_BYTES = 32
 MAC_BYTES = 16
+REPAIR_PRINCIPAL = "repair"
+"""In whose name the namenode has datanodes pull chunks: such reads give way to others'."""
 _CAPABILITY_VERSION = 1
 _RECEIPT_VERSION = 1
 _TICKET_VERSION = 1

@@ -7,6 +7,7 @@ fills its chunk has the chunk's digest.
 """
 
 import struct
+from collections.abc import Iterable
 
 import xxhash
 
@@ -72,6 +73,19 @@ def first_bad_block(data: Buffer, table: Buffer, first_block: int = 0) -> int | 
         if actual[number * size : number * size + size] != expected[number * size : number * size + size]:
             return first_block + number
     raise AssertionError("tables of one length that differ have a first difference")
+
+
+def range_digest(replicas: Iterable[tuple[bytes, bytes, int, bytes]]) -> tuple[int, str]:
+    """What a datanode has of a range of ids, as one number: how many, and a digest in hex.
+
+    replicas   id, volume, length and root of each, in the order of the ids
+    """
+    hasher = xxhash.xxh3_128()
+    count = 0
+    for chunk, volume, length, root in replicas:
+        hasher.update(chunk + volume + length.to_bytes(8, "little") + root)
+        count += 1
+    return count, hasher.hexdigest()
 
 
 class TreeHasher:

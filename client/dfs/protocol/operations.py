@@ -75,6 +75,7 @@ USAGE = _namenode("usage", m.Stat, m.Usage, "Files, directories and bytes at and
 PLACES = _namenode(
     "places", m.Open, m.FilePlaces, "A file's extents and where each replica is.", *_PATH_ERRORS, e.IsADirectory
 )
+FSCK = _namenode("fsck", m.Fsck, m.FsckPage, "One page of the health of files, in the order of a walk.", *_PATH_ERRORS)
 BAD_REPLICA = _namenode("bad_replica", m.BadReplica, m.Empty, "A reader's word that a replica is bad; checked first.")
 STATUS = _namenode("status", m.Empty, m.Status, "Counts, health, and the datanodes.")
 COLLECT_GARBAGE = _namenode("collect_garbage", m.CollectGarbage, m.Collected, "Sweep and collect now.")
@@ -86,6 +87,24 @@ REGISTER = _namenode(
 HEARTBEAT = _namenode(
     "heartbeat", m.Heartbeat, m.HeartbeatAnswer, "A datanode is alive; commands ride on the answer.",
     e.StaleIncarnation, e.Conflict, idempotent=False,
+)  # fmt: skip
+SET_DATANODE_STATE = _namenode(
+    "set_datanode_state", m.SetDatanodeState, m.DatanodeStateSet,
+    "Drain a datanode, send it into maintenance, or take it back into service.", e.Conflict,
+)  # fmt: skip
+FORGET_DATANODE = _namenode(
+    "forget_datanode", m.ForgetDatanode, m.Forgotten,
+    "A datanode that is dead or decommissioned will not come back.", e.Conflict, idempotent=False,
+)  # fmt: skip
+SET_SAFE_MODE = _namenode("set_safe_mode", m.SetSafeMode, m.SafeModes, "Hold deletion and repair back, or go on.")
+RESOLVE_HISTORY = _namenode(
+    "resolve_history", m.ResolveHistory, m.HistoryResolved, "What the store does not know may be deleted again."
+)
+SCRUB = _namenode("scrub", m.ScrubDatanodes, m.Empty, "Have datanodes verify all that they have, now.")
+BALANCE = _namenode("balance", m.Balance, m.Empty, "Start or stop moving chunks to emptier datanodes.")
+REPORT_RANGES = _namenode(
+    "report_ranges", m.RangeReport, m.RangesDiffering, "What a datanode has, as digests of ranges of ids.",
+    e.StaleIncarnation,
 )  # fmt: skip
 REPORT = _namenode("report", m.ChunkReport, m.Empty, "One page of what a datanode has.", e.StaleIncarnation)
 
@@ -102,7 +121,8 @@ GET_CHUNK = Operation(
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     CLUSTER, ALLOCATE, COMMIT, STAGE, DROP_DRAFT, OPEN, OPEN_MANY, LOCATE, STAT, STAT_MANY, LIST, USAGE, PLACES,
-    BAD_REPLICA, STATUS, COLLECT_GARBAGE, REGISTER, HEARTBEAT, REPORT, PUT_CHUNK, GET_CHUNK,
+    FSCK, BAD_REPLICA, STATUS, COLLECT_GARBAGE, SET_DATANODE_STATE, FORGET_DATANODE, SET_SAFE_MODE, RESOLVE_HISTORY,
+    SCRUB, BALANCE, REGISTER, HEARTBEAT, REPORT, REPORT_RANGES, PUT_CHUNK, GET_CHUNK,
 )  # fmt: skip
 """All of them. A test fails if one is not served, not documented, or spelled a second time."""
 

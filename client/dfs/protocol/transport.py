@@ -118,6 +118,37 @@ class _Pool:
                 connection.close()
 
 
+class InFlight:
+    """A request of one thread that another thread may give up: the first one then meets OutcomeUnknown at once."""
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._sock: socket.socket | None = None
+        self.given_up = False
+
+    def begin(self, sock: socket.socket) -> None:
+        """The request goes out here. Raises OutcomeUnknown: it was given up before."""
+        with self._gate:
+            if self.given_up:
+                raise OutcomeUnknown("the request was given up", given_up=True)
+            self._sock = sock
+
+    def end(self) -> bool:
+        """The answer is complete, and the connection is used for other things from now on. False: given up."""
+        with self._gate:
+            self._sock = None
+            return not self.given_up
+
+    def give_up(self) -> None:
+        """Nobody wants the answer any more. Only this request's connection is cut."""
+        with self._gate:
+            self.given_up = True
+            if self._sock is not None:
+                # The plain socket's: that of TLS would talk to the peer, and belongs to the other thread.
+                with suppress(OSError):
+                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+
 def _readable(sock: socket.socket, timeout_s: float) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
@@ -294,9 +325,11 @@ class Transport:
         length: int,
         mode: Literal["exact", "blocks", "table"],
         into: Sequence[memoryview],
+        flight: InFlight | None = None,
     ) -> None:
         """Fill the buffers `into`, in order, with exactly what the datanode answers. Nothing is verified here.
 
+        flight  by which another thread may give the request up
         Raises  the datanode's error; NotSent; OutcomeUnknown: it ended early or stalled; BadAnswer: another length
         """
         path = f"{GET_CHUNK.path.format(chunk=chunk)}?offset={offset}&length={length}&mode={mode}"
@@ -304,14 +337,14 @@ class Transport:
         connection = self._pool.take(base_url)
         if connection is not None:
             try:
-                response = self._ask(connection, base_url, path, headers)
+                response = self._ask(connection, base_url, path, headers, flight)
             except OutcomeUnknown as error:
                 if error.detail.get("stalled"):
                     raise
                 connection = None
         if connection is None:
             connection = self._connect(base_url)
-            response = self._ask(connection, base_url, path, headers)
+            response = self._ask(connection, base_url, path, headers, flight)
         with _closed_on_failure(connection, base_url):
             if response.status != 200:
                 body = response.read(1 << 20)
@@ -323,12 +356,22 @@ class Transport:
             for view in into:
                 _fill(response, view, base_url)
             response.close()
-        self._give_back(connection, response, base_url)
+        if flight is None or flight.end():
+            self._give_back(connection, response, base_url)
+        else:
+            connection.close()
 
     def _ask(
-        self, connection: Connection, base_url: str, path: str, headers: dict[str, str]
+        self,
+        connection: Connection,
+        base_url: str,
+        path: str,
+        headers: dict[str, str],
+        flight: InFlight | None,
     ) -> http.client.HTTPResponse:
         with _closed_on_failure(connection, base_url):
+            if flight is not None:
+                flight.begin(_sock(connection))
             _sock(connection).settimeout(self.no_progress_s)
             connection.request(GET_CHUNK.method, path, headers=headers)
             return connection.getresponse()

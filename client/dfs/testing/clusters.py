@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 30.0
 SETTINGS: dict[str, Any] = {
     "heartbeat_interval_s": 0.5,
+    "probe_interval_s": 0.5,
     "stale_after_s": 5,
     "dead_after_s": 30,
     "settle_s": 1,

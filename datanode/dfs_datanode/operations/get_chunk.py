@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
-from dfs.protocol.capability import Capability, check_capability
+from dfs.protocol.capability import REPAIR_PRINCIPAL, Capability, check_capability
 from dfs.protocol.chunk_format import block_range
 from dfs.protocol.digests import BLOCK_SIZE, Buffer
 from dfs.protocol.errors import (
@@ -28,13 +28,17 @@ from dfs.protocol.server import Receive, Scope, Send, cut_off, header
 from dfs_datanode.chunk_file import ChunkReader
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.disk import is_short_of_means
+from dfs_datanode.findings import Findings
 from dfs_datanode.membership import Membership
-from dfs_datanode.outbox import Outbox
+from dfs_datanode.throttle import TokenBucket
 
 PIECE_BYTES = 1 << 20
 """Read, checked and sent at once."""
 ON_LOOP_MAX = 128 * 1024
 """Reads up to this size are tried without a thread: hashing them takes less time than the change of threads."""
+
+PAUSE_MAX_S = 2.0
+"""The longest that a repair waits for its next piece: the puller takes a longer silence for a failure."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,14 +55,29 @@ class Wanted:
 
 
 class GetChunk:
-    """The handler. Owns the threads that read."""
+    """The handler. Owns the threads that read.
 
-    def __init__(self, *, store: ChunkStore, membership: Membership, outbox: Outbox, threads: int) -> None:
+    suspected  called when a reader got no good bytes, after the findings have it
+    limit      of the bytes that are sent for repairs
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ChunkStore,
+        membership: Membership,
+        findings: Findings,
+        suspected: Callable[[], None],
+        threads: int,
+        limit: TokenBucket,
+    ) -> None:
         self.active = 0
         self.bytes_sent = 0
         self._store = store
         self._membership = membership
-        self._outbox = outbox
+        self._findings = findings
+        self._suspected = suspected
+        self._limit = limit
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="get")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, chunk: str) -> None:
@@ -91,7 +110,8 @@ class GetChunk:
     def _corrupt(self, chunk: str, error: Exception) -> CorruptReplica:
         """Tell the namenode, which decides what becomes of the replica; the reader goes elsewhere."""
         self._store.forget(chunk)
-        self._outbox.checked(chunk, good=False, why=str(error))
+        self._findings.suspect(chunk, str(error))
+        self._suspected()
         if isinstance(error, CorruptReplica):
             return error
         return CorruptReplica(f"this replica can't be read ({error}); read another one")
@@ -121,6 +141,7 @@ class GetChunk:
             await send({"type": "http.response.body", "body": prefix, "more_body": True})
         if first_end >= end:
             await self._send_piece(send, piece, first_start, start, end, more=False)
+            self._limit_for(capability, end - start)
             return
         try:
             async with _watching(receive) as gone:
@@ -136,6 +157,9 @@ class GetChunk:
                             await asyncio.wait([reading])
                     if reading is None or following is None:
                         return
+                    pause_s = self._limit_for(capability, len(piece))
+                    if pause_s:
+                        await asyncio.sleep(min(pause_s, PAUSE_MAX_S))
                     piece = reading.result()
                     position, first_end = following
         except (CorruptReplica, OSError) as error:
@@ -143,6 +167,10 @@ class GetChunk:
             if isinstance(error, CorruptReplica) or not is_short_of_means(error):
                 self._corrupt(chunk, error)
             await cut_off(scope)
+
+    def _limit_for(self, capability: Capability, count: int) -> float:
+        """The seconds to wait after so many bytes: only repairs have a limit."""
+        return self._limit.take(count) if capability.principal == REPAIR_PRINCIPAL else 0.0
 
     async def _send_piece(self, send: Send, piece: Buffer, place: int, start: int, end: int, *, more: bool) -> None:
         """Send what of the piece, which begins at `place`, lies in [start, end)."""

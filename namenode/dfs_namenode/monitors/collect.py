@@ -9,6 +9,7 @@ Held back by every safe mode, and by a budget: the brake for the day when a mist
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from dfs.protocol.clock import Clock
 from dfs_namenode.commands import Outbox
@@ -107,11 +108,11 @@ class Collect:
             if not self._walked_to:
                 return
 
-    def _ask(self, rows: "list[tuple[int, str, bool]] | tuple[()]", chunk: str, cluster: ClusterView) -> bool:
+    def _ask(self, rows: Sequence[replicas.Held], chunk: str, cluster: ClusterView) -> bool:
         """Have the chunk deleted wherever it can be; False: nobody can be asked."""
         asked = False
-        for number, _, _ in rows:
-            name = cluster.by_num.get(number)
+        for row in rows:
+            name = cluster.by_num.get(row.datanode)
             if name is None or cluster.state(name) == "dead":
                 continue
             asked = True
@@ -126,7 +127,7 @@ def bury(tx: Transaction, chunks: list[str], dead: set[int]) -> None:
         known = garbage.known_chunk(tx, chunk)
         if known is None or known.state != "condemned":
             continue
-        for number, _, _ in replicas.replicas_of(tx, [chunk]).get(chunk, ()):
-            if number in dead:
-                replicas.drop(tx, chunk, number)
+        for row in replicas.replicas_of(tx, [chunk]).get(chunk, ()):
+            if row.datanode in dead:
+                replicas.drop(tx, chunk, row.datanode)
         garbage.bury_if_gone(tx, chunk)

@@ -9,15 +9,14 @@ import logging
 from collections.abc import Callable
 from random import Random
 
-from dfs.protocol.capability import sign_capability
 from dfs.protocol.clock import Clock
-from dfs.protocol.messages import Replicate, Target
 from dfs_namenode.commands import Outbox
 from dfs_namenode.keys import NodeKeys
 from dfs_namenode.liveness import ClusterView, Liveness
 from dfs_namenode.monitors.leader import Leader
 from dfs_namenode.monitors.safety import Safety
-from dfs_namenode.repair import DropReplica, Need, Pull, Reprioritise, Settled, plan, priority_of
+from dfs_namenode.pulling import pull_command
+from dfs_namenode.repair import DropReplica, Need, Pull, Reprioritise, Settled, plan, standing
 from dfs_namenode.store import garbage, replicas, work
 from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.store.transaction import Row, Snapshot, Transaction
@@ -25,7 +24,6 @@ from dfs_namenode.store.transaction import Row, Snapshot, Transaction
 log = logging.getLogger(__name__)
 HEAD = 100
 WALK = 400
-PRINCIPAL = "repair"
 
 
 class Repair:
@@ -85,42 +83,23 @@ class Repair:
                 case Reprioritise():
                     moved.append(instruction)
         if settled or moved:
-            await self._leader.write(lambda tx: _keep(tx, settled, moved, self._liveness.view))
+            await self._leader.write(lambda tx: keep(tx, settled, moved, self._liveness.view))
 
     def _pull(self, pull: Pull, cluster: ClusterView) -> None:
-        capability = sign_capability(
-            self._keys.chain(list(pull.sources)),
-            operation="r",
-            chunk=pull.chunk,
-            start=0,
-            end=pull.length,
-            expires_ms=self._clock.wall_ms() + self._ttl_ms,
-            principal=PRINCIPAL,
-        )
-        command = Replicate(
-            chunk=pull.chunk,
-            length=pull.length,
-            digest=pull.digest,
-            sources=[Target(name, cluster.peer_url(name)) for name in pull.sources],
-            capability=capability,
-        )
+        command = pull_command(pull, cluster, self._keys, expires_ms=self._clock.wall_ms() + self._ttl_ms)
         self._outbox.pull(pull.target, command, source=pull.sources[0])
 
     def _window(self, cluster: ClusterView) -> tuple[list[Need], list[str]]:
         """The needs to plan for, and chunks in the work table that are no more."""
         with self._store.read() as snapshot:
             head = work.window(snapshot, work.BEGINNING, HEAD)
-            start = max(self._walked_to, _position(head[-1])) if head else work.BEGINNING
+            start = max(self._walked_to, work.position(head[-1])) if head else work.BEGINNING
             walked = work.window(snapshot, start, WALK) if len(head) == HEAD else []
-            self._walked_to = _position(walked[-1]) if len(walked) == WALK else work.BEGINNING
-            return _needs(snapshot, [*head, *walked], cluster)
+            self._walked_to = work.position(walked[-1]) if len(walked) == WALK else work.BEGINNING
+            return needs_of(snapshot, [*head, *walked], cluster)
 
 
-def _position(row: Row) -> work.Position:
-    return row[0], row[1], row[2]
-
-
-def _needs(snapshot: Snapshot, rows: list[Row], cluster: ClusterView) -> tuple[list[Need], list[str]]:
+def needs_of(snapshot: Snapshot, rows: list[Row], cluster: ClusterView) -> tuple[list[Need], list[str]]:
     live = [row for row in rows if row[3] is not None]
     held = replicas.replicas_of(snapshot, [row[2].hex() for row in live])
     needs = []
@@ -130,7 +109,7 @@ def _needs(snapshot: Snapshot, rows: list[Row], cluster: ClusterView) -> tuple[l
     return needs, [row[2].hex() for row in rows if row[3] is None]
 
 
-def _keep(
+def keep(
     tx: Transaction, settled: list[str], moved: list[Reprioritise], cluster_now: Callable[[], ClusterView]
 ) -> None:
     """Write down what the plan found. A chunk is looked at again before its row goes: it may have got worse.
@@ -148,6 +127,5 @@ def _keep(
 
 def _needs_nothing(tx: Transaction, chunk: str, cluster: ClusterView) -> bool:
     known = replicas.named(replicas.replicas_of(tx, [chunk]).get(chunk, ()), cluster.by_num)
-    good = sum(replica.good and cluster.serves(replica.datanode, replica.volume) for replica in known)
     wanted = cluster.copies_wanted(garbage.replication_of(tx, chunk) or 0)
-    return priority_of(good, wanted, sum(not replica.good for replica in known)) is None
+    return standing(known, cluster, wanted=wanted)[1] is None

@@ -30,14 +30,17 @@ class Safety:
             self._settled = now_s - self._complete_s >= self._settle_s
         # Those that are gone for good must not hold the living back for ever, nor those that had nothing to lose.
         given_up = self._liveness.given_up()
-        waited_for = [node for node in view.dead() if node.id not in given_up]
+        retired = {node.id for node in view.datanodes.values() if node.admin_state == "decommissioned"} | given_up
+        waited_for = [node for node in view.dead() if node.id not in retired]
         with self._store.read() as snapshot:
             latched = meta.latch(snapshot) is not None
-            empty = sum(not replicas.has_any(snapshot, node.num) for node in waited_for)
+            by_operator = meta.safe_mode(snapshot)
+            missed = [node for node in waited_for if replicas.has_any(snapshot, node.num)]
         return safe_modes(
-            known=len(view.datanodes) - len(given_up) - empty,
+            known=len(view.datanodes) - len(retired) - (len(waited_for) - len(missed)),
             unheard=unheard,
-            dead=len(waited_for) - empty,
+            dead=sum(node.admin_state != "maintenance" for node in missed),
             settled=self._settled,
             latched=latched,
+            by_operator=by_operator,
         )

@@ -11,6 +11,7 @@ import asyncio
 from dfs.protocol.messages import REPLICATION_MAX
 from dfs_namenode.liveness import ClusterView, Liveness
 from dfs_namenode.monitors.leader import Leader
+from dfs_namenode.repair import standing
 from dfs_namenode.store import chunks, meta, replicas, work
 from dfs_namenode.store.schema import WORK_UNDER_REPLICATED
 from dfs_namenode.store.sqlite import SqliteStore
@@ -72,7 +73,7 @@ class Spread:
         short = []
         for chunk, copies in wanted.items():
             known = replicas.named(held.get(chunk, ()), cluster.by_num)
-            good = sum(replica.good and cluster.serves(replica.datanode, replica.volume) for replica in known)
-            if good < copies:
-                short.append((bytes.fromhex(chunk), work.urgency(good)))
+            found, _ = standing(known, cluster, wanted=copies)
+            if found.counted < copies:
+                short.append((bytes.fromhex(chunk), work.urgency(found.at_hand)))
         return short, rows[-1][0] if len(rows) == BATCH else None

@@ -77,7 +77,7 @@ def _choose_chain(
 
 
 def _shortage(request: Allocate, write_min: int, cluster: ClusterView) -> NotEnoughDatanodes | NoSpace:
-    live = [node for node in cluster.live() if node.id not in request.exclude]
+    live = [node for node in cluster.live() if node.admin_state == "in_service" and node.id not in request.exclude]
     if len(live) >= write_min:
         return NoSpace(
             f"no room: {request.length} bytes must fit on {write_min} of {len(live)} live datanodes, and do not; "

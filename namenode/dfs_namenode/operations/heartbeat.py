@@ -18,6 +18,7 @@ from dfs_namenode.store import datanodes, garbage, meta, replicas, work
 from dfs_namenode.store.schema import WORK_SUSPECT, WORK_UNDER_REPLICATED
 from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.store.transaction import Transaction
+from dfs_namenode.verifications import Verifications
 
 log = logging.getLogger(__name__)
 FAILURES_BEFORE_CHECK = 2
@@ -40,6 +41,7 @@ async def heartbeat(
     liveness: Liveness,
     outbox: Outbox,
     reports: ReportTurns,
+    verifications: Verifications,
     clock: Clock,
     epoch: int,
 ) -> HeartbeatAnswer:
@@ -51,7 +53,13 @@ async def heartbeat(
         )
     view = liveness.view()
     node = view.datanodes[request.datanode]
-    liveness.heard(request.datanode, volumes=request.volumes, streams=request.active_streams, suspects=request.suspects)
+    liveness.heard(
+        request.datanode,
+        volumes=request.volumes,
+        streams=request.active_streams,
+        suspects=request.suspects,
+        durability=request.durability,
+    )
     with store.read() as snapshot:
         seq = meta.last_seq(snapshot)
     volumes_changed = _kinds(request.volumes) != _kinds(node.volumes)
@@ -59,6 +67,8 @@ async def heartbeat(
     if volumes_changed or has_answers or lags(seq_seen=request.seq_seen, last_seq=seq):
         applied = await store.write(lambda tx: apply_answers(tx, request, node, volumes_changed=volumes_changed))
         _settle(request, outbox, applied)
+        for checked in request.checked:
+            verifications.answered(request.datanode, checked.chunk, good=checked.good)
         with store.read() as snapshot:
             seq = meta.last_seq(snapshot)
     await _note_failures(request, store, liveness, outbox)
@@ -93,6 +103,7 @@ def apply_answers(tx: Transaction, request: Heartbeat, node: Datanode, *, volume
             applied.to_delete.append(stored.chunk)
         elif known is not None and (known.length, known.digest) == (stored.length, stored.digest):
             replicas.add_good(tx, stored.chunk, node.num, stored.volume)
+            work.look_for_surplus(tx, stored.chunk)
     for chunk in request.deleted:
         if replicas.drop(tx, chunk, node.num):
             applied.dropped_at_seq = tx.seq
@@ -135,6 +146,6 @@ async def _note_failures(request: Heartbeat, store: SqliteStore, liveness: Liven
         known = {chunk: garbage.known_chunk(snapshot, chunk) for chunk in suspected}
     for chunk, rows in held.items():
         facts = known[chunk]
-        for number, _, good in rows:
-            if facts is not None and good and number in by_num:
-                outbox.check(by_num[number], CheckReplica(chunk=chunk, length=facts.length, digest=facts.digest))
+        for row in rows:
+            if facts is not None and row.good and row.datanode in by_num:
+                outbox.check(by_num[row.datanode], CheckReplica(chunk=chunk, length=facts.length, digest=facts.digest))

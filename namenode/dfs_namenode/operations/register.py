@@ -19,6 +19,7 @@ from dfs_namenode.settings import NamenodeSettings
 from dfs_namenode.store import datanodes, meta, replicas
 from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.store.transaction import Transaction
+from dfs_namenode.verifications import Verifications
 
 CLONE_SILENCE_S = 10.0
 """A datanode that was silent for so long may have moved to another address; before, it is taken for a second one."""
@@ -80,6 +81,7 @@ async def register(
     liveness: Liveness,
     outbox: Outbox,
     reports: ReportTurns,
+    verifications: Verifications,
     keys: NodeKeys,
     cluster_id: str,
     settings: NamenodeSettings,
@@ -115,6 +117,7 @@ async def register(
     node, is_new_life, lineage = await store.write(begin)
     if is_new_life or life is None:
         outbox.begin_life(node.id)
+        verifications.forget_all()
         liveness.registered(node)
         reports.want(node.id)
     with store.read() as snapshot:

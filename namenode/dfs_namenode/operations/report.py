@@ -162,6 +162,7 @@ def apply_listed(tx: Transaction, page: Page, listed: Sequence[ReportedReplica],
         verdict = judge(tx, page, replica, latched=latched)
         if verdict is Verdict.ADOPT:
             replicas.add_good(tx, replica.chunk, page.datanode, replica.volume)
+            work.look_for_surplus(tx, replica.chunk)
         elif verdict is Verdict.BAD:
             log.warning("the replica of %s at %s is not that chunk", replica.chunk, page.report.datanode)
             replicas.mark_bad(tx, replica.chunk, page.datanode)

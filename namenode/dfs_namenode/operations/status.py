@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from dfs.protocol.messages import DatanodeStatus, Status
+from dfs.protocol.messages import Balancing, DatanodeStatus, Status
 from dfs_namenode.counting import Counted
 from dfs_namenode.liveness import ClusterView, Datanode
-from dfs_namenode.repair import PRIORITY_MISSING
+from dfs_namenode.rate import Rate
+from dfs_namenode.repair import PRIORITY_MISSING, PRIORITY_MOVING, PRIORITY_SURPLUS
 
 
 def status(
@@ -18,11 +19,16 @@ def status(
     uptime_s: float,
     replication: int,
     latest_seq: Callable[[], int],
+    pulled: Rate,
+    chunks_left: Callable[[str], int | None],
+    balance: Balancing | None,
 ) -> Status:
     """The state of the cluster. The sequence number is of now, the counts may be a moment old."""
     found = counted.counts
     replicas_at = dict(found.replicas_by_datanode)
     by_priority = counted.work_by_priority
+    short = sum(count for priority, count in by_priority.items() if priority not in (PRIORITY_MOVING, PRIORITY_SURPLUS))
+    repairable = short - by_priority.get(PRIORITY_MISSING, 0)
     return Status(
         cluster=cluster_id,
         version=version,
@@ -33,18 +39,27 @@ def status(
         bytes=found.bytes,
         chunks=found.chunks,
         replicas=found.replicas,
-        under_replicated=sum(by_priority.values()),
+        under_replicated=short,
         missing=by_priority.get(PRIORITY_MISSING, 0),
         waiting_for_deletion=found.waiting_for_deletion,
         drafts=found.drafts,
         safe_modes=list(safe_modes),
-        datanodes=[_datanode(node, replicas_at.get(node.num, 0)) for node in cluster.datanodes.values()],
+        datanodes=[
+            _datanode(node, replicas_at.get(node.num, 0), chunks_left(node.id), pulled)
+            for node in cluster.datanodes.values()
+        ],
         replication=replication,
         write_min=cluster.write_min(replication),
+        durability=cluster.durability(),
+        repair_rate=pulled.per_s(),
+        repair_eta_s=pulled.eta_s(repairable),
+        moving=by_priority.get(PRIORITY_MOVING, 0),
+        surplus=by_priority.get(PRIORITY_SURPLUS, 0),
+        balance=balance,
     )
 
 
-def _datanode(node: Datanode, replicas: int) -> DatanodeStatus:
+def _datanode(node: Datanode, replicas: int, left: int | None, pulled: Rate) -> DatanodeStatus:
     return DatanodeStatus(
         id=node.id,
         url=node.client_url,
@@ -58,4 +73,8 @@ def _datanode(node: Datanode, replicas: int) -> DatanodeStatus:
         used_bytes=sum(volume.used_bytes for volume in node.volumes),
         replicas=replicas,
         volumes=list(node.volumes),
+        admin_state=node.admin_state,
+        maintenance_until_ms=node.admin_until_ms,
+        chunks_left=left,
+        drain_eta_s=None if left is None else pulled.eta_s(left),
     )

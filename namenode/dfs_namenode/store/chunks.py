@@ -63,14 +63,15 @@ def raise_replication(tx: Transaction, chunk_ids: Iterable[bytes], replication: 
     ]
 
 
-def recount_replication(tx: Transaction, chunk: bytes) -> None:
-    """Want what the most demanding of the chunk's files wants: after one of them came to want less."""
-    tx.run(
+def recount_replication(tx: Transaction, chunk: bytes) -> bool:
+    """Want what the most demanding of the chunk's files wants, after one of them came to want less. True: a change."""
+    changed = tx.run(
         "UPDATE chunk SET replication = found.most FROM (SELECT max(c.replication) AS most FROM extent AS e"
         " JOIN content AS c ON c.id = e.content_id WHERE e.chunk_id = ?) AS found"
         " WHERE chunk.id = ? AND found.most IS NOT NULL AND chunk.replication != found.most",
         (chunk, chunk),
     )
+    return changed > 0
 
 
 def live_behind(snapshot: Snapshot, after: bytes, limit: int) -> list[tuple[bytes, int]]:
@@ -88,6 +89,18 @@ def good_replicas(snapshot: Snapshot, chunk: bytes) -> list[tuple[str, str]]:
         for datanode, volume in snapshot.rows(
             "SELECT d.id, r.volume FROM replica AS r JOIN datanode AS d ON d.num = r.datanode"
             " WHERE r.chunk_id = ? AND r.state = ? ORDER BY r.datanode",
+            (chunk, REPLICA_GOOD),
+        )
+    ]
+
+
+def bad_replicas(snapshot: Snapshot, chunk: bytes) -> list[tuple[str, str]]:
+    """`good_replicas`, of those that are bad or surplus: what a reader may try when there is no other."""
+    return [
+        (datanode, volume.hex())
+        for datanode, volume in snapshot.rows(
+            "SELECT d.id, r.volume FROM replica AS r JOIN datanode AS d ON d.num = r.datanode"
+            " WHERE r.chunk_id = ? AND r.state != ? ORDER BY r.datanode",
             (chunk, REPLICA_GOOD),
         )
     ]

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dfs.protocol.messages import VolumeState
+from dfs.protocol.messages import AdminState, VolumeState
 from dfs_namenode.liveness import Datanode
 from dfs_namenode.store.transaction import Row, Snapshot, Transaction
 
 IN_SERVICE = "in_service"
 DEPARTED = "departed"
 """An operator said that it will not come back. The row stays, so that its numbers are never given out again."""
-_COLUMNS = "num, id, peer_url, client_url, rack, version, boot, incarnation, volumes"
+_COLUMNS = "num, id, peer_url, client_url, rack, version, boot, incarnation, volumes, admin_state, admin_until_ms"
 _volumes = msgspec.json.Decoder(list[VolumeState])
 
 
@@ -40,7 +40,10 @@ def begin_life(tx: Transaction, node: Datanode) -> Datanode:
         " volumes) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET peer_url = excluded.peer_url, client_url = excluded.client_url,"
         " rack = excluded.rack, version = excluded.version, boot = excluded.boot,"
-        " incarnation = datanode.incarnation + 1, state = excluded.state,"
+        " incarnation = datanode.incarnation + 1,"
+        # Whoever comes back under the id of one that departed is new; else an operator's decision outlives a restart.
+        " admin_state = CASE datanode.state WHEN excluded.state THEN datanode.admin_state ELSE 'in_service' END,"
+        " state = excluded.state,"
         " registered_ms = excluded.registered_ms, volumes = excluded.volumes",
         (
             node.id, node.peer_url, node.client_url, node.rack, node.version, bytes.fromhex(node.boot), IN_SERVICE,
@@ -57,6 +60,11 @@ def depart(tx: Transaction, datanode: str) -> None:
     tx.run("UPDATE datanode SET state = ? WHERE id = ?", (DEPARTED, datanode))
 
 
+def set_admin_state(tx: Transaction, datanode: str, state: AdminState, *, until_ms: int = 0) -> None:
+    """Keep what an operator decided, or what became of it. `until_ms` is the end of a maintenance."""
+    tx.run("UPDATE datanode SET admin_state = ?, admin_until_ms = ? WHERE id = ?", (state, until_ms, datanode))
+
+
 def set_volumes(tx: Transaction, datanode: str, volumes: Sequence[VolumeState]) -> None:
     """Keep what volumes it has, so that a namenode that starts anew can place chunks before the next heartbeat."""
     tx.run("UPDATE datanode SET volumes = ? WHERE id = ?", (_encode(volumes), datanode))
@@ -67,7 +75,7 @@ def _encode(volumes: Sequence[VolumeState]) -> bytes:
 
 
 def _datanode(row: Row) -> Datanode:
-    num, name, peer_url, client_url, rack, version, boot, incarnation, volumes = row
+    num, name, peer_url, client_url, rack, version, boot, incarnation, volumes, admin_state, until_ms = row
     return Datanode(
         num=num,
         id=name,
@@ -78,4 +86,6 @@ def _datanode(row: Row) -> Datanode:
         boot=boot.hex(),
         incarnation=incarnation,
         volumes=tuple(_volumes.decode(volumes)),
+        admin_state=admin_state,
+        admin_until_ms=until_ms,
     )

@@ -14,6 +14,8 @@ _EPOCH: Final = "epoch"
 _TIME_FLOOR: Final = "time_floor_ms"
 _LATCHED: Final = "latched"
 _SPREAD_OVER: Final = "spread_over"
+_SAFE_MODE: Final = "safe_mode"
+_BALANCE: Final = "balance"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,31 @@ def spread_over(snapshot: Snapshot) -> int:
 
 def set_spread_over(tx: Transaction, datanodes: int) -> None:
     put(tx, _SPREAD_OVER, datanodes)
+
+
+def safe_mode(snapshot: Snapshot) -> bool:
+    """Whether an operator holds deletion and repair back."""
+    return get(snapshot, _SAFE_MODE) is not None
+
+
+def set_safe_mode(tx: Transaction, *, on: bool) -> None:
+    if on:
+        put(tx, _SAFE_MODE, 1)
+    else:
+        tx.run("DELETE FROM meta WHERE key = ?", (_SAFE_MODE,))
+
+
+def balance(snapshot: Snapshot) -> float | None:
+    """The threshold of the balance that goes on; None: none does."""
+    found = get(snapshot, _BALANCE)
+    return None if found is None else float(found)
+
+
+def set_balance(tx: Transaction, threshold: float | None) -> None:
+    if threshold is None:
+        tx.run("DELETE FROM meta WHERE key = ?", (_BALANCE,))
+    else:
+        put(tx, _BALANCE, threshold)
 
 
 def last_seq(snapshot: Snapshot) -> int:

@@ -4,12 +4,13 @@ Writing a receipt's replica is the commit's (`chunks`); this module is about wha
 always a number that was taken for the change: a report whose scan began earlier does not speak about the row.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dfs.protocol.ids import ID_BYTES
 from dfs_namenode.repair import Replica
-from dfs_namenode.store.schema import REPLICA_BAD, REPLICA_GOOD
+from dfs_namenode.store.schema import CHUNK_LIVE, REPLICA_BAD, REPLICA_GOOD, REPLICA_SURPLUS
 from dfs_namenode.store.transaction import Snapshot, Transaction
 
 _IDS_AT_ONCE = 500
@@ -27,21 +28,36 @@ class StoredRow:
     since_seq: int
 
 
-def replicas_of(snapshot: Snapshot, chunks: Sequence[str]) -> dict[str, list[tuple[int, str, bool]]]:
-    """For each chunk its replicas: number of the datanode, volume, whether it is good."""
-    found: dict[str, list[tuple[int, str, bool]]] = {}
+class Held(NamedTuple):
+    """A replica row of one chunk."""
+
+    datanode: int
+    """datanode.num"""
+    volume: str
+    good: bool
+    """Also one that is surplus is none that counts."""
+    surplus: bool
+    since_seq: int
+
+
+def replicas_of(snapshot: Snapshot, chunks: Sequence[str]) -> dict[str, list[Held]]:
+    """For each chunk its replicas."""
+    found: dict[str, list[Held]] = {}
     for start in range(0, len(chunks), _IDS_AT_ONCE):
         ids = [bytes.fromhex(chunk) for chunk in chunks[start : start + _IDS_AT_ONCE]]
         marks = ",".join("?" * len(ids))
-        statement = f"SELECT chunk_id, datanode, volume, state FROM replica WHERE chunk_id IN ({marks})"  # noqa: S608
-        for chunk, datanode, volume, state in snapshot.rows(statement, ids):
-            found.setdefault(chunk.hex(), []).append((datanode, volume.hex(), state == REPLICA_GOOD))
+        statement = f"SELECT chunk_id, datanode, volume, state, since_seq FROM replica WHERE chunk_id IN ({marks})"  # noqa: S608
+        for chunk, datanode, volume, state, since_seq in snapshot.rows(statement, ids):
+            row = Held(datanode, volume.hex(), state == REPLICA_GOOD, state == REPLICA_SURPLUS, since_seq)
+            found.setdefault(chunk.hex(), []).append(row)
     return found
 
 
-def named(rows: Sequence[tuple[int, str, bool]], names: Mapping[int, str]) -> tuple[Replica, ...]:
+def named(rows: Sequence[Held], names: Mapping[int, str]) -> tuple[Replica, ...]:
     """Rows of `replicas_of` with the ids of their datanodes; `names` by number."""
-    return tuple(Replica(names[number], volume, good) for number, volume, good in rows if number in names)
+    return tuple(
+        Replica(names[row.datanode], row.volume, row.good, row.surplus) for row in rows if row.datanode in names
+    )
 
 
 def one(snapshot: Snapshot, chunk: str, datanode: int) -> StoredRow | None:
@@ -71,6 +87,18 @@ def at_datanode(snapshot: Snapshot, datanode: int, *, after: str, up_to: str, li
     return [StoredRow(chunk.hex(), volume.hex(), state == REPLICA_GOOD, since) for chunk, volume, state, since in rows]
 
 
+def reportable(
+    snapshot: Snapshot, datanode: int, *, after: str, up_to: str
+) -> Iterator[tuple[bytes, bytes, int, bytes]]:
+    """What a report should list of the ids in (after, up_to], in order: id, volume, length, digest. Exhaust it."""
+    return snapshot.each(
+        "SELECT r.chunk_id, r.volume, c.length, c.digest FROM replica AS r JOIN chunk AS c ON c.id = r.chunk_id"
+        " WHERE r.datanode = ? AND r.chunk_id > ? AND r.chunk_id <= ? AND r.state = ? AND c.state = ?"
+        " ORDER BY r.chunk_id",
+        (datanode, bytes.fromhex(after), bytes.fromhex(up_to or AFTER_ALL_IDS), REPLICA_GOOD, CHUNK_LIVE),
+    )
+
+
 def add_good(tx: Transaction, chunk: str, datanode: int, volume: str) -> None:
     """The datanode has a good replica of the chunk; what the row said before is void."""
     tx.run(
@@ -87,6 +115,21 @@ def mark_bad(tx: Transaction, chunk: str, datanode: int) -> None:
         "INSERT INTO replica (chunk_id, datanode, volume, state, since_seq) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (chunk_id, datanode) DO UPDATE SET state = excluded.state, since_seq = excluded.since_seq",
         (bytes.fromhex(chunk), datanode, bytes(ID_BYTES), REPLICA_BAD, tx.seq),
+    )
+
+
+def mark_surplus(tx: Transaction, chunk: str, datanode: int) -> bool:
+    """The good replica is not needed, and will be deleted: it counts for nothing from now on. False: it was not good.
+
+    Only `monitors.trim` may decide it. That the row says so before any command leaves is what makes it safe: whoever
+    decides next sees one good replica less.
+    """
+    return (
+        tx.run(
+            "UPDATE replica SET state = ?, since_seq = ? WHERE chunk_id = ? AND datanode = ? AND state = ?",
+            (REPLICA_SURPLUS, tx.seq, bytes.fromhex(chunk), datanode, REPLICA_GOOD),
+        )
+        > 0
     )
 
 

@@ -22,6 +22,7 @@ this one owns the shape. A step, once released, is never edited: a change of sha
     op_result what an operation answered, so that its repetition answers the same.
     change    what is needed to undo. `at_ms` and `principal` stand in the row n = 0 of each seq only.
     counters  the one row with the numbers given out last.
+    datanode  `state` says whether it belongs to the cluster; `admin_state` what an operator decided about it.
     meta      cluster_id, lineage, schema_version, and other single facts.
 
 All ids of chunks, volumes, operations and drafts are 16-byte BLOBs. Names are TEXT compared as UTF-8 bytes. Times are
@@ -43,9 +44,13 @@ CHUNK_DELETED: Final = 2
 
 REPLICA_GOOD: Final = 0
 REPLICA_BAD: Final = 1
+REPLICA_SURPLUS: Final = 2
+"""Good, but not needed: the others were verified, and its deletion is decided. It counts for nothing any more, so that
+a namenode that starts anew cannot decide on a second one."""
 
 WORK_UNDER_REPLICATED: Final = 0
 WORK_SUSPECT: Final = 1
+WORK_SURPLUS: Final = 2
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
@@ -207,7 +212,12 @@ CREATE TABLE change (
 INSERT INTO counters VALUES (1, 0, 1, 0);
 """
 
-STEPS: Final[tuple[str, ...]] = (_TABLES,)
+_ADMIN_STATES = """
+ALTER TABLE datanode ADD COLUMN admin_state TEXT NOT NULL DEFAULT 'in_service';
+ALTER TABLE datanode ADD COLUMN admin_until_ms INTEGER NOT NULL DEFAULT 0;
+"""
+
+STEPS: Final[tuple[str, ...]] = (_TABLES, _ADMIN_STATES)
 """Step i brings a database from schema version i to i + 1; each runs in one transaction with its new version."""
 
 SCHEMA_VERSION: Final = len(STEPS)

@@ -6,9 +6,9 @@ is always right to put one in, and never right to leave one out.
 
 from collections.abc import Sequence
 
-from dfs_namenode.repair import PRIORITY_FEW_LEFT, PRIORITY_MISSING, PRIORITY_ONE_LEFT
+from dfs_namenode.repair import PRIORITY_FEW_LEFT, PRIORITY_MISSING, PRIORITY_ONE_LEFT, PRIORITY_SURPLUS
 from dfs_namenode.store import replicas
-from dfs_namenode.store.schema import CHUNK_LIVE
+from dfs_namenode.store.schema import CHUNK_LIVE, WORK_SURPLUS
 from dfs_namenode.store.transaction import Row, Snapshot, Transaction
 
 
@@ -57,6 +57,31 @@ def window(snapshot: Snapshot, after: Position, limit: int) -> list[Row]:
         " WHERE (w.priority, w.since_ms, w.chunk_id) > (?, ?, ?)"
         " ORDER BY w.priority, w.since_ms, w.chunk_id LIMIT ?",
         (CHUNK_LIVE, *after, limit),
+    )
+
+
+def position(row: Row) -> Position:
+    """The place of a row of `window`."""
+    return row[0], row[1], row[2]
+
+
+def with_priority(snapshot: Snapshot, priority: int, after: Position, limit: int) -> list[Row]:
+    """`window`, of one priority."""
+    rows = window(snapshot, max(after, (priority, -1, b"")), limit)
+    return [row for row in rows if row[0] == priority]
+
+
+def look_for_surplus(tx: Transaction, chunk: str) -> None:
+    """A replica came: have it looked at whether there are more now than the chunk wants."""
+    wanted = tx.value("SELECT replication FROM chunk WHERE id = ? AND state = ?", (bytes.fromhex(chunk), CHUNK_LIVE))
+    if wanted is not None and replicas.good_count(tx, chunk) > wanted:
+        put(tx, chunk, why=WORK_SURPLUS, priority=PRIORITY_SURPLUS)
+
+
+def live_facts(snapshot: Snapshot, chunk: str) -> tuple[int, bytes, int] | None:
+    """Length, digest and replication of a live chunk."""
+    return snapshot.row(
+        "SELECT length, digest, replication FROM chunk WHERE id = ? AND state = ?", (bytes.fromhex(chunk), CHUNK_LIVE)
     )
 
 

@@ -1,0 +1,65 @@
+"""`dfs doctor`: what is wrong as seen from this machine, each with the command or step that mends it."""
+
+import sys
+from dataclasses import asdict
+
+import click
+
+from dfs.cli.session import Session, remote_command
+from dfs.cli.show import print_json, table
+from dfs.diagnosis import Facts, diagnose, summary
+from dfs.protocol.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_UNREACHABLE
+
+
+@remote_command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def doctor_command(session: Session, as_json: bool) -> None:
+    """Find what is wrong, and say what to do about it.
+
+    Asks every server from this machine, and looks at clocks, versions, disks and replicas. Exit code 0: no problem,
+    perhaps warnings; 1: problems; 5: no namenode answers.
+    """
+    facts = session.fs.admin.look()
+    findings = diagnose(facts)
+    if as_json:
+        print_json(
+            {
+                "summary": summary(facts, findings),
+                "findings": [asdict(finding) for finding in findings],
+                "namenodes": [asdict(probe) for probe in facts.namenodes.values()],
+                "datanodes": [{"id": name, **asdict(probe)} for name, probe in sorted(facts.datanodes.items())],
+            }
+        )
+    else:
+        lines = [summary(facts, findings), ""]
+        for finding in findings:
+            lines += [f"{finding.level}: {finding.about}: {finding.what}", f"    {finding.fix}"]
+        lines += ["", *_probes(facts)] if findings else _probes(facts)
+        sys.stdout.write("\n".join(lines) + "\n")
+    code = _exit_code(facts, problems=any(finding.level == "problem" for finding in findings))
+    if code != EXIT_OK:
+        sys.stdout.flush()
+        raise click.exceptions.Exit(code)
+
+
+def _exit_code(facts: Facts, *, problems: bool) -> int:
+    if facts.status is None:
+        return EXIT_UNREACHABLE
+    return EXIT_SOME_FAILED if problems else EXIT_OK
+
+
+def _probes(facts: Facts) -> list[str]:
+    """What each server answered, as a table."""
+    rows = [["server", "url", "answer", "time", "clock"]]
+    asked = [*(("namenode", probe) for probe in facts.namenodes.values()), *sorted(facts.datanodes.items())]
+    for name, probe in asked:
+        rows.append(
+            [
+                name,
+                probe.url,
+                str(probe.status) if probe.status else "none",
+                f"{probe.seconds * 1000:.0f} ms",
+                "" if probe.skew_s is None else f"{probe.skew_s:+.0f} s",
+            ]
+        )
+    return table(rows, right=(3, 4))

@@ -174,10 +174,15 @@ def kinds(names: list[str], rng: random.Random, deadline: float) -> Iterator[str
 def strike(world: World, kind: str) -> Period:
     came = world.struck_s = time.monotonic()
     fault = KINDS[kind](world)
-    happened = next(fault, "nothing") is None
-    if happened:
-        world.pause(*LASTING_S)
-        next(fault, None)
+    happened = True
+    try:
+        happened = next(fault, "nothing") is None
+        if happened:
+            world.pause(*LASTING_S)
+            next(fault, None)
+    except dfs.errors.Unavailable as error:
+        # A server that did not come up again; the run goes on, and has failed.
+        world.records.surprises.append(f"{kind}: {error}")
     period = Period(kind, world.struck_s, time.monotonic())
     waited = f", after {period.began - came:.1f} s until all was well" if period.began - came > 1 else ""
     what = "" if happened else ", was not possible now"

@@ -25,7 +25,7 @@ def test_numbers_and_ids_that_the_store_cant_take_are_refused(
 ) -> None:
     fields = dict(field)
     if message is m.ChunkReport:
-        fields |= {"datanode": "dn1", "incarnation": 1, "as_of": 0, "volumes": [], "replicas": []}
+        fields |= {"datanode": "dn1", "incarnation": 1, "boot": "b" * 32, "as_of": 0, "volumes": [], "replicas": []}
     msgspec.json.decode(msgspec.json.encode(fields), type=message)
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(msgspec.json.encode(fields | value), type=message)

@@ -18,7 +18,7 @@ from fixtures.faults import SEED, seeded
 KILLS = int(os.environ.get("DFS_TEST_KILLS", "2"))
 WRITERS = 3
 CHECK_EVERY = 25
-"""Kills between two comparisons of everything; also at the end."""
+"""Rounds of kills between two comparisons of everything; also at the end."""
 
 
 @pytest.mark.timeout(180 + 15 * KILLS)

@@ -155,6 +155,7 @@ def run(world: World, names: list[str], figures: Figures, *, seed: int, options:
     figures.peaks = watcher.peaks
     figures.surprises += [f"{thread.name} hangs" for thread in threads if thread.is_alive()]
     figures.surprises += records.surprises
+    figures.internal_errors = records.internal_errors
     figures.wrong += records.wrong
     figures.attempts = records.attempts
     figures.operations = records.operations

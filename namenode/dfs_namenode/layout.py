@@ -57,16 +57,19 @@ def find_runs(extents: Sequence[ExtentRow]) -> tuple[list[Run], list[int]]:
 
 
 def chunk_sources(snapshot: Snapshot, chunk_ids: Iterable[bytes], cluster: ClusterView) -> dict[str, ChunkSource]:
-    """Each chunk with the replicas that can be read now, best first."""
+    """Each chunk with the replicas that can be read now, best first.
+
+    Bad ones only where nothing else is left: of a replica with one rotten block the others are still good, and several
+    such replicas may have every block between them (F42). The reader checks each block anyway.
+    """
     sources: dict[str, ChunkSource] = {}
     for chunk in chunk_ids:
         if chunk.hex() in sources:
             continue
         facts = chunks.facts(snapshot, chunk)
         assert facts is not None, "an extent's chunk has a row for as long as the extent exists"
-        serving = [
-            datanode for datanode, volume in chunks.good_replicas(snapshot, chunk) if cluster.serves(datanode, volume)
-        ]
+        held = [row for row in chunks.all_replicas(snapshot, chunk) if cluster.serves(row[0], row[1])]
+        serving = [datanode for datanode, _, good in held if good] or [datanode for datanode, _, _ in held]
         sources[chunk.hex()] = ChunkSource(length=facts[0], digest=facts[1].hex(), replicas=cluster.readers(serving))
     return sources
 

@@ -105,7 +105,6 @@ def exchange(one: str, other: str) -> None:
     shutil.move(aside, other)
 
 
-@pytest.mark.xfail(strict=False, reason="replicas that are all known as bad are not offered to readers any more")
 def test_bits_rotten_in_every_replica_in_different_blocks_are_no_loss(running: Cluster) -> None:  # F42
     data = seeded("rot").randbytes(MIB)
     with running.connect() as fs:

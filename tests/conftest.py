@@ -1,3 +1,9 @@
 """Fixtures of the whole suite; each resource's are in a module of its own."""
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = ["dfs.pytest_plugin", "fixtures.command", "fixtures.power"]
+
+# How fast examples come says how busy the machine is, not whether the code is right.
+settings.register_profile("dfs", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dfs")

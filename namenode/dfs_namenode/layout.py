@@ -57,7 +57,11 @@ def find_runs(extents: Sequence[ExtentRow]) -> tuple[list[Run], list[int]]:
 
 
 def chunk_sources(snapshot: Snapshot, chunk_ids: Iterable[bytes], cluster: ClusterView) -> dict[str, ChunkSource]:
-    """Each chunk with the replicas that can be read now, best first."""
+    """Each chunk with the replicas that can be read now, best first.
+
+    Bad ones only where nothing else is left: of a replica with one rotten block the others are still good, and several
+    such replicas may have every block between them (F42). The reader checks each block anyway.
+    """
     sources: dict[str, ChunkSource] = {}
     for chunk in chunk_ids:
         if chunk.hex() in sources:

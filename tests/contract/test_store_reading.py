@@ -4,10 +4,19 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from dfs.protocol.capability import check_capability
-from dfs.protocol.errors import FileNotFound, InvalidName, IsADirectory, NotADirectory, NotPermitted, VersionGone
+from dfs.protocol.errors import (
+    FileNotFound,
+    InvalidName,
+    IsADirectory,
+    NotADirectory,
+    NotPermitted,
+    Unavailable,
+    VersionGone,
+)
 from dfs.protocol.messages import (
     AppendFile,
     ListDirectory,
@@ -134,6 +143,18 @@ def test_replicas_come_best_first_and_those_that_can_not_be_read_are_left_out(be
     assert names() == ["dn3"], "readers verify every block: a bad one is better than none"  # F42
     bench.change("dn3", state="dead")
     assert names() == []
+
+
+def test_a_descriptor_that_is_missing_for_one_more_reader_is_no_reason_to_end(bench: Bench) -> None:  # F89
+    with bench.store.read(), pytest.MonkeyPatch.context() as patch:
+
+        def no_descriptor(*_arguments: object, **_options: object) -> None:
+            raise apsw.CantOpenError("unable to open database file")
+
+        patch.setattr(apsw, "Connection", no_descriptor)
+        with pytest.raises(Unavailable, match="repeat in a moment"), bench.store.read():
+            pass
+    bench.put("/f", b"still there")
 
 
 def test_a_reader_that_comes_back_in_time_reads_its_version_to_the_end(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -113,8 +114,10 @@ def test_bits_rotten_in_every_replica_in_different_blocks_are_no_loss(running: C
         assert len(holders) == 3
         for number, holder in enumerate(holders):
             holder.flip(chunk.id, offset=number * 300_000 + 17)
-        for _ in range(3):
+        # Also once the namenode knows of it.
+        for _ in range(6):
             assert running.connect().read_bytes("/rot") == data
+            time.sleep(0.4)
 
 
 @pytest.mark.parametrize("size", [0, 1, 5000])

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -154,6 +155,7 @@ def test_a_datanode_that_a_peer_cant_reach_costs_seconds(running: Cluster, fs: d
     assert fs.read_bytes("/stalled-peer") == data
 
 
+@only_long
 def test_a_datanode_that_the_client_cant_reach_costs_seconds(running: Cluster, fs: dfs.Client) -> None:  # F55
     data = seeded("stall").randbytes(2 * MIB)
     fs.write_bytes("/before", data)
@@ -186,3 +188,18 @@ def test_a_slow_network_only_makes_slow(running: Cluster, fs: dfs.Client) -> Non
     data = seeded("slow").randbytes(MIB)
     fs.write_bytes("/slow", data)
     assert fs.read_bytes("/slow") == data
+
+
+def test_the_same_with_a_reader_that_does_not_check_is_noticed(
+    running: Cluster, fs: dfs.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counter-test: if blocks were not checked, this suite would say so."""
+    data = seeded("unchecked").randbytes(2 * MIB)
+    fs.write_bytes("/unchecked", data)
+
+    def read_unchecked(self: Any, target: Any, extent: Any, start: int, end: int, into: memoryview) -> None:
+        self._get(target, extent, extent.offset + start, into)
+
+    monkeypatch.setattr("dfs.fetcher.Fetcher._read_from", read_unchecked)
+    everywhere(running, "client", Flip("answer", 100_000, match=GET))
+    assert fs.read_bytes("/unchecked") != data

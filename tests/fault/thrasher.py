@@ -155,6 +155,7 @@ def run(world: World, names: list[str], figures: Figures, *, seed: int, options:
     figures.peaks = watcher.peaks
     figures.surprises += [f"{thread.name} hangs" for thread in threads if thread.is_alive()]
     figures.surprises += records.surprises
+    figures.internal_errors = records.internal_errors
     figures.wrong += records.wrong
     figures.attempts = records.attempts
     figures.operations = records.operations
@@ -174,10 +175,15 @@ def kinds(names: list[str], rng: random.Random, deadline: float) -> Iterator[str
 def strike(world: World, kind: str) -> Period:
     came = world.struck_s = time.monotonic()
     fault = KINDS[kind](world)
-    happened = next(fault, "nothing") is None
-    if happened:
-        world.pause(*LASTING_S)
-        next(fault, None)
+    happened = True
+    try:
+        happened = next(fault, "nothing") is None
+        if happened:
+            world.pause(*LASTING_S)
+            next(fault, None)
+    except dfs.errors.Unavailable as error:
+        # A server that did not come up again; the run goes on, and has failed.
+        world.records.surprises.append(f"{kind}: {error}")
     period = Period(kind, world.struck_s, time.monotonic())
     waited = f", after {period.began - came:.1f} s until all was well" if period.began - came > 1 else ""
     what = "" if happened else ", was not possible now"

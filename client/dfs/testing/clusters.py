@@ -98,7 +98,7 @@ class Node:
         write_shift(self._clock_path, seconds)
 
     def limit_descriptors(self, count: int | None) -> None:
-        """Let it open only `count` descriptors more than it has open; None: as many as at its start."""
+        """Let it open only `count` descriptors more than it has open; None: as many as it may have at all."""
         soft = len(os.listdir(f"/proc/{self.pid}/fd")) + count if count is not None else None
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (min(soft, hard) if soft is not None else hard, hard))

@@ -164,6 +164,9 @@ class SqliteStore:
             except BaseException:
                 connection.close()
                 raise
+        except apsw.CantOpenError as error:
+            # Out of descriptors, perhaps: no reason to end, unlike what a connection reports that is open.
+            raise Unavailable("the namenode can't open its store for one more reader; repeat in a moment") from error
         except FATAL_ERRORS as error:
             raise self._failed(error) from error
         return connection

@@ -3,6 +3,7 @@
 And the proof that the model has teeth: with any one of the rules taken away it finds what the rule is for.
 """
 
+import os
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from fixtures import chunk_life
 from fixtures.chunk_life import World
 from fixtures.chunk_walks import walk_many
 
-WALKS = 20_000
-HEALING_WALKS = 4_000
+WALKS = int(os.environ.get("DFS_TEST_WALKS", "20000"))
+"""`make check` takes fewer, to be quick; the whole suite takes them all."""
+MUTANT_WALKS = 20_000
+HEALING_WALKS = WALKS // 5
 
 
 def test_twenty_thousand_walks_lose_no_acknowledged_file_and_commit_no_buried_id() -> None:
@@ -82,7 +85,7 @@ def without_a_look_at_what_is_left_before_a_datanode_leaves(patch: pytest.Monkey
 def test_the_model_finds_what_each_rule_is_for(monkeypatch: pytest.MonkeyPatch, take_away: Any) -> None:
     take_away(monkeypatch)
     with pytest.raises(AssertionError, match="of seed"):
-        walk_many(World(), WALKS, seed=3)
+        walk_many(World(), MUTANT_WALKS, seed=3)
 
 
 @pytest.mark.parametrize(
@@ -92,4 +95,4 @@ def test_the_model_finds_what_each_rule_is_for(monkeypatch: pytest.MonkeyPatch, 
 def test_the_model_finds_what_each_rule_of_healing_is_for(monkeypatch: pytest.MonkeyPatch, take_away: Any) -> None:
     take_away(monkeypatch)
     with pytest.raises(AssertionError, match="of seed"):
-        walk_many(World(), WALKS, seed=18_203, healing=True)
+        walk_many(World(), MUTANT_WALKS, seed=18_203, healing=True)

@@ -197,8 +197,10 @@ def test_the_same_with_a_reader_that_does_not_check_is_noticed(
     data = seeded("unchecked").randbytes(2 * MIB)
     fs.write_bytes("/unchecked", data)
 
-    def read_unchecked(self: Any, target: Any, extent: Any, start: int, end: int, into: memoryview) -> None:
-        self._get(target, extent, extent.offset + start, into)
+    def read_unchecked(
+        self: Any, extent: Any, start: int, end: int, target: Any, into: memoryview, flight: Any
+    ) -> None:
+        self._get(extent, extent.offset + start, target, into, flight)
 
     monkeypatch.setattr("dfs.fetcher.Fetcher._read_from", read_unchecked)
     everywhere(running, "client", Flip("answer", 100_000, match=GET))

@@ -36,7 +36,7 @@ check: $(DEV_STAMP) ## format, lint, types, unit and contract tests: under 30 s
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	DFS_TEST_WALKS=5000 $(BIN)/python -m pytest --quiet -n 2 --dist worksteal tests/unit tests/contract
+	DFS_TEST_WALKS=4000 $(BIN)/python -m pytest --quiet -n 2 --dist worksteal tests/unit tests/contract
 
 faults: $(DEV_STAMP) ## the fault suite with long loops, and the thrasher: MINUTES=30 CUTS=200 KILLS=500 [SEED=N]
 	DFS_TEST_LONG=1 DFS_TEST_CUTS=$(CUTS) DFS_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/fault

@@ -154,7 +154,9 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             problem = self.problem_of_parent(to)
             if problem is None and to in self.model:
-                problem = dfs.errors.FileExists
+                # What is to be replaced by something inside it is not empty, whatever was asked.
+                inside = source.startswith(to + "/")
+                problem = dfs.errors.DirectoryNotEmpty if inside else dfs.errors.FileExists
         if self.expect(problem, self.fs.rename, source, to):
             for path in [source, *self.below(source)]:
                 self.model[to + path[len(source) :]] = self.model.pop(path)

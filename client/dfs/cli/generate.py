@@ -6,11 +6,13 @@ compare it with the file: what is not documented fails the test-suite.
 """
 
 import ast
+import importlib
 import inspect
 import json
 import os
+import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -40,14 +42,19 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
 def _field_docs() -> dict[tuple[str, str], str]:
     """What the source says under each field of a message: Python itself does not keep it."""
     docs: dict[tuple[str, str], str] = {}
-    for statement in ast.parse(inspect.getsource(messages)).body:
-        if not isinstance(statement, ast.ClassDef):
-            continue
+    for statement in _message_classes():
         for field, after in zip(statement.body, statement.body[1:], strict=False):
             is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
                 docs[statement.name, field.target.id] = inspect.cleandoc(ast.literal_eval(after.value))  # type: ignore[attr-defined]
     return docs
+
+
+def _message_classes() -> Iterator[ast.ClassDef]:
+    for module in pkgutil.iter_modules(messages.__path__, messages.__name__ + "."):
+        for statement in ast.parse(inspect.getsource(importlib.import_module(module.name))).body:
+            if isinstance(statement, ast.ClassDef):
+                yield statement
 
 
 def _reference(schema: dict[str, Any]) -> str:

@@ -176,23 +176,41 @@ def protocol_app(
     otherwise       gets everything that is not under /v1, and the lifespan
     observe         told of each call, for the metrics
     """
-    routes = {
-        (operation.method, operation.path): _Route(operation, handler, msgspec.json.Decoder(operation.request))
-        for operation, handler in handlers.items()
-    }
-    chunk_routes: dict[str, tuple[Operation[Any, Any], BytesHandler]] = {
-        operation.method: (operation, handler) for operation, handler in (bytes_handlers or {}).items()
-    }
-    chunk_prefixes = {operation.path.removesuffix("{chunk}") for operation in (bytes_handlers or {})}
-    known_paths = {path for _, path in routes}
-    encoder = msgspec.json.Encoder()
+    return _ProtocolApp(handlers, bytes_handlers or {}, otherwise, observe)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+
+class _ProtocolApp:
+    """Finds the operation of a call, decodes, calls, answers: the same way for each of them."""
+
+    def __init__(
+        self,
+        handlers: Mapping[Operation[Any, Any], Handler],
+        bytes_handlers: Mapping[Operation[Any, Any], BytesHandler],
+        otherwise: ASGIApp,
+        observe: Observer,
+    ) -> None:
+        self._otherwise = otherwise
+        self._observe = observe
+        self._routes = {
+            (operation.method, operation.path): _Route(operation, handler, msgspec.json.Decoder(operation.request))
+            for operation, handler in handlers.items()
+        }
+        self._known_paths = {path for _, path in self._routes}
+        self._chunk_routes: dict[str, tuple[Operation[Any, Any], BytesHandler]] = {
+            operation.method: (operation, handler) for operation, handler in bytes_handlers.items()
+        }
+        self._chunk_prefixes = {operation.path.removesuffix("{chunk}") for operation in bytes_handlers}
+        self._encoder = msgspec.json.Encoder()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await otherwise(scope, receive, send)
+            await self._otherwise(scope, receive, send)
             return
         try:
-            await serve(scope, receive, send)
+            if scope["path"].startswith("/v1/"):
+                await self._serve(scope, receive, send)
+            else:
+                await self._otherwise(scope, receive, send)
         except asyncio.CancelledError:
             # The server ends, and this call had its time. Whether it was done is not known here, so no answer may
             # claim anything: the caller sees the connection end, and asks again with the same op id.
@@ -200,20 +218,17 @@ def protocol_app(
                 raise
             await cut_off(scope)
 
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        if not scope["path"].startswith("/v1/"):
-            await otherwise(scope, receive, send)
-            return
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        route = routes.get((method, path))
+        route = self._routes.get((method, path))
         if route is not None:
-            await call(route, scope, receive, send)
+            await self._call(route, scope, receive, send)
             return
-        for prefix in chunk_prefixes:
+        for prefix in self._chunk_prefixes:
             if path.startswith(prefix):
-                await call_bytes(method, path.removeprefix(prefix), scope, receive, send)
+                await self._call_bytes(method, path.removeprefix(prefix), scope, receive, send)
                 return
-        if path in known_paths:
+        if path in self._known_paths:
             error: e.DfsError = e.InvalidRequest(f"{path} is not called with {method}")
         else:
             error = e.InvalidRequest(
@@ -221,7 +236,7 @@ def protocol_app(
             )
         await send_error(send, error, unread=receive)
 
-    async def call(route: _Route, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call(self, route: _Route, scope: Scope, receive: Receive, send: Send) -> None:
         started = _now()
         outcome = "ok"
         unread: Receive | None = receive
@@ -236,7 +251,7 @@ def protocol_app(
             answer = route.handler(request, caller)
             if isinstance(answer, Awaitable):
                 answer = await answer
-            await send_answer(send, 200, encoder.encode(answer))
+            await send_answer(send, 200, self._encoder.encode(answer))
         except e.DfsError as error:
             outcome = error.code
             await send_error(send, error, unread=unread)
@@ -245,10 +260,10 @@ def protocol_app(
             logger.exception("the operation %s failed", route.operation.name)
             await send_error(send, e.DfsError("internal error; the server's log says more"), unread=unread)
         finally:
-            observe(route.operation.name, _now() - started, outcome)
+            self._observe(route.operation.name, _now() - started, outcome)
 
-    async def call_bytes(method: str, chunk: str, scope: Scope, receive: Receive, send: Send) -> None:
-        found = chunk_routes.get(method)
+    async def _call_bytes(self, method: str, chunk: str, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._chunk_routes.get(method)
         started = _now()
         outcome = "ok"
         try:
@@ -266,9 +281,7 @@ def protocol_app(
             logger.exception("a call of the chunk %s failed", chunk)
             await send_error(send, e.DfsError("internal error; the server's log says more"), unread=receive)
         finally:
-            observe(found[0].name if found else "unknown", _now() - started, outcome)
-
-    return app
+            self._observe(found[0].name if found else "unknown", _now() - started, outcome)
 
 
 def _now() -> float:

@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+BENCH_STAMP := $(VENV)/.installed-bench
+COMPAT_STAMP := $(VENV)/.installed-compat
 # Of `make faults`: minutes of the thrasher, its seed (empty: any), power cuts, and kills.
 MINUTES ?= 2
 SEED ?=
 CUTS ?= 20
 KILLS ?= 20
+# Of `make bench`: workloads (comma-separated, empty: all), rounds (empty: 3, or 1 if QUICK), anything in QUICK: less work.
+WORKLOADS ?=
+ROUNDS ?=
+QUICK ?=
+comma := ,
 
-.PHONY: install demo test check faults format docs clean
+.PHONY: install demo test check faults compat bench format docs clean
 .DEFAULT_GOAL := install
 
 $(VENV)/bin/python:
@@ -24,13 +31,22 @@ $(DEV_STAMP): pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(STAMP) $(DEV_STAMP)
 
+$(BENCH_STAMP): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $(STAMP) $(BENCH_STAMP)
+
+$(COMPAT_STAMP): $(DEV_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,compat]'
+	@touch $(COMPAT_STAMP)
+
 install: $(STAMP)   ## .venv with the command .venv/bin/dfs
 
 demo: $(STAMP)      ## a cluster on this machine: store, kill a datanode, read everything back
 	$(BIN)/python -m dfs.demo
 
-test: $(DEV_STAMP)  ## the whole test-suite
-	$(BIN)/python -m pytest
+test: $(DEV_STAMP)  ## the whole test-suite: what computes on both cores, then what waits for real processes
+	$(BIN)/python -m pytest --quiet -n 2 --dist worksteal tests/unit tests/contract
+	$(BIN)/python -m pytest tests/integration tests/fault tests/compat
 
 check: $(DEV_STAMP) ## format, lint, types, unit and contract tests: under 30 s
 	$(BIN)/ruff format --check .
@@ -38,9 +54,14 @@ check: $(DEV_STAMP) ## format, lint, types, unit and contract tests: under 30 s
 	$(BIN)/mypy
 	DFS_TEST_WALKS=4000 $(BIN)/python -m pytest --quiet -n 2 --dist worksteal tests/unit tests/contract
 
-faults: $(DEV_STAMP) ## the fault suite with long loops, and the thrasher: MINUTES=30 CUTS=200 KILLS=500 [SEED=N]
-	DFS_TEST_LONG=1 DFS_TEST_CUTS=$(CUTS) DFS_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/fault
-	PYTHONPATH=tests $(BIN)/python -m fault.thrasher --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --write docs/reliability.md
+faults: $(DEV_STAMP) ## the fault suite, its long loops, the thrasher, and their figures: MINUTES=30 CUTS=200 KILLS=500 [SEED=N]
+	PYTHONPATH=tests $(BIN)/python -m fault.stages --minutes $(MINUTES) --cuts $(CUTS) --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --write docs/reliability.md
+
+compat: $(COMPAT_STAMP) ## other people's programs on a real cluster: pandas, Arrow, dask, zarr, xarray, DuckDB, polars, …
+	$(BIN)/python -m pytest tests/compat
+
+bench: $(BENCH_STAMP) ## speed and cost beside their limits: WORKLOADS=big,small ROUNDS=5 QUICK=1
+	$(BIN)/python -m bench $(subst $(comma), ,$(WORKLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
 
 format: $(DEV_STAMP)
 	$(BIN)/ruff format .

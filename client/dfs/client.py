@@ -1,49 +1,27 @@
 """The client: one object with a method for everything that can be done with a cluster.
 
 It owns nothing but the parts that do the work (namenodes, sender, fetcher, threads) and the meaning of arguments;
-each method is one call of the protocol, or hands over to the module that knows how. Imports of what is not always
-needed happen where it is needed: a command that lists a directory must not pay for trees and threads.
+what names and metadata need is in `namespace`, and here is what moves bytes, or makes many changes at once: each method
+hands over to the module that knows how. Imports of what is not always needed happen where it is needed: a command that
+lists a directory must not pay for trees and threads.
 """
 
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
-from dfs.connecting import connect, parse_url
+from dfs.connecting import connect
+from dfs.experience import Experience
 from dfs.namenodes import Namenodes
+from dfs.namespace import Namespace
 from dfs.protocol.clock import Clock
 from dfs.protocol.digests import Buffer
-from dfs.protocol.errors import FileExists, FileNotFound, InvalidRequest, IsADirectory, NotADirectory
-from dfs.protocol.messages import (
-    Action,
-    ClusterFacts,
-    Collected,
-    CollectGarbage,
-    Commit,
-    Copy,
-    Empty,
-    Entry,
-    FilePlaces,
-    ListDirectory,
-    MakeDirectory,
-    Outcome,
-    PutFile,
-    Remove,
-    Rename,
-    SetAttributes,
-    Stat,
-    StatMany,
-    Status,
-    Usage,
-)
-from dfs.protocol.names import canonical_path
-from dfs.protocol.operations import COLLECT_GARBAGE, COMMIT, LIST, STAT, STAT_MANY, STATUS, USAGE
+from dfs.protocol.errors import InvalidRequest, IsADirectory, NotADirectory
+from dfs.protocol.messages import Action, Copy, Outcome
 from dfs.protocol.transport import Transport
 from dfs.retries import RetryBudget
-from dfs.suspects import Suspects
 from dfs.workers import Workers
 
 if TYPE_CHECKING:
@@ -52,6 +30,7 @@ if TYPE_CHECKING:
     from dfs.file import BinaryWriter, TextWriter
     from dfs.get_tree import Downloads
     from dfs.operating import Operating
+    from dfs.orphans import Orphans
     from dfs.storing import Storing
     from dfs.transaction import Transaction
     from dfs.tree import Progress, TreeReport
@@ -60,12 +39,9 @@ __all__ = ["Client", "connect"]
 
 THREADS_MAX = 8
 """Of one client, whatever it is asked to do at once."""
-PAGE_SIZE = 1000
-"""Entries of one page of a listing."""
-_SCHEME = "dfs://"
 
 
-class Client:
+class Client(Namespace):
     """A cluster, as its users see it. Usable from several threads, and after a fork. `connect` makes one.
 
     Paths are absolute, or dfs://host:port/path for this client's own namenode. Every method raises FileNotFound,
@@ -85,15 +61,13 @@ class Client:
         hedged_reads: bool = True,
     ) -> None:
         assert parallel >= 1, "something must be under way"
-        self._namenodes = namenodes
+        super().__init__(namenodes, clock)
         self._transport = transport
-        self._clock = clock
         self._rng = rng
         self._parallel = parallel
         self._chunk_size = chunk_size
         self._replication = replication
-        self._hedged_reads = hedged_reads
-        self._suspects = Suspects(clock)
+        self._experience = Experience(clock, hedged_reads=hedged_reads)
         self._retries = RetryBudget(clock)
         self._workers = Workers(max(THREADS_MAX, parallel))
         self._storing_part: Storing | None = None
@@ -102,21 +76,11 @@ class Client:
     # --- the parts --------------------------------------------------------------------------------------------
 
     @property
-    def url(self) -> str:
-        """The namenodes' URLs, with commas between them: `connect` takes it."""
-        return ",".join(self._namenodes.urls)
-
-    @property
     def _downloads(self) -> "Downloads":
         if self._downloads_part is None:
-            from dfs.fetcher import Fetcher
             from dfs.get_tree import Downloads
-            from dfs.racing import Hedging
 
-            hedging = Hedging() if self._hedged_reads else None
-            fetcher: Fetcher = Fetcher(
-                self._transport, self._namenodes, self._suspects, rng=self._rng, hedging=hedging, retries=self._retries
-            )
+            fetcher = self._experience.fetcher(self._transport, self._namenodes, self._retries, self._rng)
             self._downloads_part = Downloads(
                 self._namenodes, fetcher, self._workers, self._clock, parallel=self._parallel
             )
@@ -125,37 +89,20 @@ class Client:
     @property
     def _storing(self) -> "Storing":
         if self._storing_part is None:
-            from dfs.sender import Sender
             from dfs.storing import Storing
 
-            sender: Sender = Sender(self._transport, self._suspects, rng=self._rng, retries=self._retries)
             self._storing_part = Storing(
                 self._namenodes,
-                sender,
+                self._experience.sender(self._transport, self._retries, self._rng),
                 self._downloads.fetcher,
                 self._workers,
-                self._suspects,
+                self._experience.suspects,
                 self._clock,
                 parallel=self._parallel,
                 chunk_size=self._chunk_size,
                 replication=self._replication,
             )
         return self._storing_part
-
-    def _path(self, path: str | os.PathLike[str]) -> str:
-        """The canonical absolute path. Raises InvalidName; InvalidRequest: it is in another cluster."""
-        return canonical_path(self._without_host(os.fspath(path)))
-
-    def _without_host(self, text: str) -> str:
-        if not text.startswith(_SCHEME):
-            return text
-        place, _, rest = text.removeprefix(_SCHEME).partition("/")
-        if place and parse_url(_SCHEME + place) not in self._namenodes.urls:
-            raise InvalidRequest(f"{text} is in another cluster; this client is connected to {self.url}")
-        return "/" + rest
-
-    def _act(self, *actions: Action) -> list[Outcome]:
-        return self._namenodes.perform(COMMIT, Commit(op_id="", actions=list(actions))).outcomes
 
     # --- bytes ------------------------------------------------------------------------------------------------
 
@@ -230,6 +177,15 @@ class Client:
         pending = self._storing.append_stream(self._path(path), create=create, parents=parents, replication=replication)
         return write_all(pending, pieces_of(data))
 
+    def truncate(self, path: str, size: int, *, if_version: int | None = None) -> Outcome:
+        """Make a file `size` bytes long; it can't become longer. No data moves.
+
+        if_version  only this version, else PreconditionFailed
+        """
+        from dfs.truncating import truncate
+
+        return truncate(self._downloads, self._act, self._path(path), size, if_version=if_version)
+
     @overload
     def open(self, path: str, mode: Literal["r"] = "r", **options: Any) -> "io.TextIOWrapper": ...
     @overload
@@ -284,6 +240,8 @@ class Client:
         replication: int | None = None,
         chunk_size: int | None = None,
         progress: "Progress | None" = None,
+        resume: bool = False,
+        notice: "Callable[[str], None] | None" = None,
     ) -> "TreeReport":
         """Store a local file as `path`, or in `path` if that is a directory. Invisible until it is complete.
 
@@ -292,6 +250,9 @@ class Client:
         recursive  store a directory with all that is below; what can't be stored is named in the report
         preserve   keep the source's mode and modification time
         progress   called with the bytes and files that were added since its last call
+        resume     of one file: note what is stored, and go on where an earlier call with `resume` was interrupted, if
+                   neither source nor target has changed
+        notice     called with a sentence about what became of the earlier call
         Raises     Conflict: the local file became shorter meanwhile
         """
         name = os.fspath(local)
@@ -299,6 +260,8 @@ class Client:
 
         target = inside(self._namenodes, self._path(path), os.path.basename(os.path.abspath(name)))
         if os.path.isdir(name):
+            if resume:
+                raise IsADirectory(f"{name} is a directory; only the upload of a single file is resumed", path=name)
             if not recursive:
                 raise IsADirectory(f"{name} is a directory; -r (recursive=True) stores it", path=name)
             return self.put_tree(
@@ -324,6 +287,8 @@ class Client:
             replication=replication or self._replication,
             chunk_size=chunk_size,
             progress=progress,
+            resume=resume,
+            notice=notice,
         )
 
     def put_tree(
@@ -352,6 +317,19 @@ class Client:
             chunk_size=chunk_size,
         )
         return TreePut(self._storing, options, progress).put(os.fspath(local), self._path(path))
+
+    def put_many(
+        self, files: Iterable[tuple[str, str]], *, overwrite: bool = False, parents: bool = False, **options: Any
+    ) -> None:
+        """Store local files, each as the path beside it: small ones in packs, some hundred with each commit.
+
+        Options as for Transaction.put. Raises the first error; what was committed before it stays.
+        """
+        from dfs.put_many import put_many
+
+        limit = self._storing.pack_limit()
+        pairs = ((local, self._path(path)) for local, path in files)
+        put_many(self.transaction, pairs, small=limit, overwrite=overwrite, parents=parents, **options)
 
     def get(
         self,
@@ -399,78 +377,14 @@ class Client:
         tree = TreeGet(self._downloads, self.walk, overwrite=overwrite, preserve=preserve, progress=progress)
         return tree.get(root, os.fspath(local))
 
-    # --- the namespace ----------------------------------------------------------------------------------------
+    def get_many(
+        self, files: Iterable[tuple[str, str]], *, overwrite: bool = False, progress: "Progress | None" = None
+    ) -> "TreeReport":
+        """Write files to the local files beside them, whole packs at a time; what can't be is named in the report."""
+        from dfs.get_tree import TreeGet
 
-    def stat(self, path: str) -> Entry:
-        """The entry of a file or directory."""
-        return self._namenodes.call(STAT, Stat(path=self._path(path)))
-
-    def _stat_many(self, paths: Sequence[str]) -> list[Entry | None]:
-        return self._namenodes.call(STAT_MANY, StatMany(paths=list(paths))).entries
-
-    def exists(self, path: str) -> bool:
-        """Whether something has that path."""
-        return self._stat_many([self._path(path)])[0] is not None
-
-    def ls(self, path: str) -> Iterator[Entry]:
-        """The entries of a directory, in UTF-8 byte order, page by page; a file lists itself."""
-        target = self._path(path)
-        page = self._namenodes.call(LIST, ListDirectory(path=target, limit=PAGE_SIZE))
-        # The first page is asked for at once, so that a path that is missing is an error here and not later.
-        return self._pages(target, page.entries, page.next)
-
-    def _pages(self, path: str, entries: list[Entry], after: str | None) -> Iterator[Entry]:
-        yield from entries
-        while after is not None:
-            page = self._namenodes.call(LIST, ListDirectory(path=path, after=after, limit=PAGE_SIZE))
-            yield from page.entries
-            after = page.next
-
-    def walk(self, path: str) -> Iterator[tuple[str, list[Entry], list[Entry]]]:
-        """Every directory from `path` down, parents first: its path, its directories, its files.
-
-        Directories that are taken out of the list are not entered; one that vanishes meanwhile is passed over.
-        """
-        from dfs.walking import walk
-
-        return walk(self.ls, self._path(path))
-
-    def glob(self, pattern: str) -> Iterator[str]:
-        """The paths that match a pattern of `*`, `?`, `[ab]`, `{a,b}` and `**`, sorted within each directory."""
-        from dfs.globbing import glob
-        from dfs.walking import entries_or_nothing
-
-        text = self._without_host(pattern)
-        if not text.startswith("/"):
-            raise InvalidRequest(f"{pattern!r} is not an absolute pattern; remote paths begin with /")
-        return glob(text, list_directory=partial(entries_or_nothing, self.ls), exists=self.exists)
-
-    def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False, mode: int | None = None) -> Outcome:
-        """Make a directory."""
-        return self._act(MakeDirectory(path=self._path(path), parents=parents, exist_ok=exist_ok, mode=mode))[0]
-
-    def remove(
-        self,
-        path: str,
-        *,
-        recursive: bool = False,
-        missing_ok: bool = False,
-        kind: Literal["any", "file", "directory"] = "any",
-        if_version: int | None = None,
-    ) -> Outcome:
-        """Remove a file, or a directory: an empty one, or one of any size if `recursive`, at once.
-
-        kind  "file": IsADirectory for a directory; "directory": NotADirectory for a file
-        """
-        action = Remove(
-            path=self._path(path), recursive=recursive, missing_ok=missing_ok, kind=kind, if_version=if_version
-        )
-        return self._act(action)[0]
-
-    def rename(self, source: str, target: str, *, overwrite: bool = False, parents: bool = False) -> Outcome:
-        """Give a file or a directory another path. `overwrite` replaces a file, or an empty directory."""
-        action = Rename(source=self._path(source), target=self._path(target), overwrite=overwrite, parents=parents)
-        return self._act(action)[0]
+        tree = TreeGet(self._downloads, self.walk, overwrite=overwrite, preserve=False, progress=progress)
+        return tree.get_files([(self._path(path), local) for path, local in files])
 
     def copy(
         self, source: str, target: str, *, overwrite: bool = False, recursive: bool = False, parents: bool = False
@@ -493,52 +407,11 @@ class Client:
 
         return self._storing.publisher.publish(Batch(list(actions)))
 
-    def touch(self, path: str, *, parents: bool = False) -> Outcome:
-        """Make an empty file, or set the modification time of what is there to now."""
-        target = self._path(path)
-        now = SetAttributes(path=target, mtime_ns=self._namenodes.now_ms() * 1_000_000)
-        try:
-            return self._act(now)[0]
-        except FileNotFound:
-            try:
-                return self._act(PutFile(path=target, when="absent", parents=parents))[0]
-            except FileExists:
-                return self._act(now)[0]
-
-    def set_attributes(
-        self,
-        path: str,
-        *,
-        mode: int | None = None,
-        owner: str | None = None,
-        group: str | None = None,
-        mtime_ns: int | None = None,
-        attributes: dict[str, str] | None = None,
-        drop_attributes: Sequence[str] = (),
-    ) -> Outcome:
-        """Change what describes a file or directory; None leaves as it is. `attributes` are merged."""
-        action = SetAttributes(
-            path=self._path(path),
-            mode=mode,
-            owner=owner,
-            group=group,
-            mtime_ns=mtime_ns,
-            attributes=attributes,
-            drop_attributes=list(drop_attributes),
-        )
-        return self._act(action)[0]
-
-    def set_replication(self, path: str, replication: int) -> Outcome:
-        """How many replicas a file is to have; they are made, or removed, in the background."""
-        return self._act(SetAttributes(path=self._path(path), replication=replication))[0]
-
     def transaction(self) -> "Transaction":
         """For a `with` statement: what is done with it becomes visible at its end, at one instant, or not at all."""
         from dfs.transaction import Transaction
 
         return Transaction(self._storing, self._path)
-
-    # --- facts ------------------------------------------------------------------------------------------------
 
     def checksum(self, path: str) -> str:
         """The digest of a file's bytes, `xxh3-tree:` and 32 hex digits, whatever chunks they lie in.
@@ -550,34 +423,28 @@ class Client:
         _, reader = self._downloads.reader(self._path(path))
         return checksum(reader.content, self._downloads.fetcher)
 
-    def usage(self, path: str) -> Usage:
-        """Files, directories and bytes at and below a path."""
-        return self._namenodes.call(USAGE, Stat(path=self._path(path)))
-
-    def places(self, path: str) -> FilePlaces:
-        """A file's extents and chunks, and where every replica is."""
-        from dfs.operating import places
-
-        return places(self._namenodes, self._path(path))
+    # --- operators --------------------------------------------------------------------------------------------
 
     @property
     def admin(self) -> "Operating":
-        """What operators do: inspect, drain, balance, hold back."""
+        """What operators do: inspect, drain, balance, hold back, bring back."""
         from dfs.operating import Operating
 
-        return Operating(self._namenodes, self._path, self._clock)
+        return Operating(self._namenodes, self._path, self._clock, self._orphans, lambda: self._downloads)
 
-    def status(self) -> Status:
-        """Counts, health, and the datanodes."""
-        return self._namenodes.call(STATUS, Empty())
+    def _orphans(self) -> "Orphans":
+        from dfs.fetcher import Fetcher
+        from dfs.orphans import Orphans
 
-    def collect_garbage(self) -> Collected:
-        """Have the namenode sweep and collect now instead of at its next turn. Graces are kept."""
-        return self._namenodes.call(COLLECT_GARBAGE, CollectGarbage())
-
-    def cluster(self) -> ClusterFacts:
-        """Who the cluster is, and its defaults."""
-        return self._namenodes.refresh()
+        # An orphan is in no content that could be asked for again: what failed is read as it was.
+        fetcher: Fetcher = Fetcher(
+            self._transport,
+            self._namenodes,
+            self._experience.suspects,
+            rng=self._rng,
+            renewed=lambda _, extent: extent,
+        )
+        return Orphans(self._namenodes, self._transport, fetcher, self._workers)
 
     # --- the end ----------------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ DEFAULT_URL = "http://127.0.0.1:9870"
 DEFAULT_PORT = 9870
 PARALLEL = 4
 """Chunks or parts of one file under way at once: enough to keep a few datanodes busy."""
+NEARLY = 0.85
+"""As alike as a name and what somebody typed for it: DFS_NAMENODE_URL, DFS_NAMNODE; less so than DFS_DATANODE_ID."""
 PROFILE = "~/.config/dfs/config.toml"
 """A TOML file; `namenode` in its table [client] is a URL or a list of them."""
 
@@ -62,11 +64,14 @@ def connect(
 def namenode_urls(given: str | None = None, environ: Mapping[str, str] | None = None) -> list[str]:
     """The URLs to use: those given, else DFS_NAMENODE, else the profile's, else the default.
 
-    Raises  InvalidRequest: something that is not a URL, or an unreadable profile
+    Raises  InvalidRequest: something that is not a URL, an unreadable profile, a variable that is nearly DFS_NAMENODE
     """
     environ = os.environ if environ is None else environ
     if given is None:
-        given = environ.get(environment_name("namenode")) or _profile(environ) or DEFAULT_URL
+        given = environ.get(environment_name("namenode")) or None
+    if given is None:
+        _refuse_misspelt(environ)
+        given = _profile(environ) or DEFAULT_URL
     urls = [parse_url(part) for part in given.split(",") if part.strip()]
     if not urls:
         raise InvalidRequest("no namenode is named; it looks like http://host:9870")
@@ -91,6 +96,21 @@ def parse_url(text: str) -> str:
         port = 443 if scheme == "https" else DEFAULT_PORT
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     return f"{scheme}://{host}:{port}"
+
+
+def _refuse_misspelt(environ: Mapping[str, str]) -> None:
+    """Refuse a variable that is nearly ours, where ours is not set: the wrong cluster would be worked on in silence.
+
+    Servers refuse every unknown DFS_… variable; a client can't, as it does not know the settings of the servers whose
+    environment it may be running in, and programs have variables of their own.
+    """
+    wanted = environment_name("namenode")
+    for name in sorted(environ):
+        if name.upper().startswith("DFS") and name != wanted:
+            from difflib import SequenceMatcher
+
+            if SequenceMatcher(None, name.upper(), wanted).ratio() >= NEARLY:
+                raise InvalidRequest(f"the environment has {name}, which means nothing; is it {wanted} that you meant?")
 
 
 def _profile(environ: Mapping[str, str]) -> str | None:

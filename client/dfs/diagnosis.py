@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dfs.protocol.messages import DatanodeStatus, Status
+from dfs.cli.show import count, human_duration
+from dfs.protocol.messages import BackupStatus, DatanodeStatus, Status
 
 SKEW_WARNING_S = 10.0
 """HTTP tells the time to the second, and an answer takes a while: less is no finding."""
@@ -19,6 +20,8 @@ SPACE_PROBLEM = 0.02
 """Shares of a datanode's capacity that are free for new chunks."""
 SCRUB_AGE_S = 14 * 86_400.0
 """Every byte is verified within so long, if the scrubber keeps up."""
+BACKUP_LATE_S = 600.0
+"""Changes that are not backed up for so long are a finding, or for three intervals where those are long."""
 _DAY_S = 86_400
 
 
@@ -99,21 +102,22 @@ def _cluster(status: Status) -> Iterator[Finding]:
         yield Finding(
             "problem",
             "cluster",
-            f"nothing can be stored: {len(able)} datanodes are live, {status.write_min} are needed",
+            f"nothing can be stored: {len(able)} of {count(len(status.datanodes), 'datanode')} can take chunks, "
+            f"{status.write_min} are needed",
             "start datanodes: dfs datanode --namenode URL",
         )
     elif len(able) < status.replication:
         yield Finding(
             "warning",
             "cluster",
-            f"new files get {len(able)} replicas instead of {status.replication}",
+            f"new files get {count(len(able), 'replica')} instead of {status.replication}",
             "start another datanode: dfs datanode --namenode URL",
         )
     if status.missing:
         yield Finding(
             "problem",
             "cluster",
-            f"{status.missing} chunks can't be read now",
+            f"{count(status.missing, 'chunk')} can't be read now",
             "dfs fsck   # names the files; bring the silent datanodes back",
         )
     short = status.under_replicated - status.missing
@@ -121,11 +125,14 @@ def _cluster(status: Status) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "cluster",
-            f"{short} chunks have fewer replicas than wanted",
+            f"{count(short, 'chunk')} {'has' if short == 1 else 'have'} fewer replicas than wanted",
             "dfs status   # shows how the repair goes",
         )
+    yield from _backup(status)
     for why in status.safe_modes:
-        yield Finding("warning", "cluster", f"deletion and repair are held back: {why}", _safe_mode_fix(why))
+        # A history that lacks changes is not only a reason to wait: files are missing until somebody acts.
+        level: Literal["problem", "warning"] = "problem" if why.startswith("history") else "warning"
+        yield Finding(level, "cluster", _held_back(why), _safe_mode_fix(why))
     if status.durability == "none":
         yield Finding(
             "warning",
@@ -135,11 +142,51 @@ def _cluster(status: Status) -> Iterator[Finding]:
         )
 
 
+def is_backup_wanting(backup: BackupStatus) -> bool:
+    """Whether more of the namenode's store would be lost with its disk than its settings allow."""
+    late = backup.behind_s > max(BACKUP_LATE_S, 3 * backup.interval_s)
+    return bool(backup.interval_s) and (late or bool(backup.failure and backup.behind_s))
+
+
+def _backup(status: Status) -> Iterator[Finding]:
+    backup = status.backup
+    if backup is None:
+        yield Finding(
+            "warning",
+            "backup",
+            "the namenode's store is not backed up: with its disk all names would be lost",
+            "give the namenode a --backup-interval-s",
+        )
+    elif is_backup_wanting(backup):
+        why = f"; the last try to back them up: {backup.failure}" if backup.failure else ""
+        yield Finding(
+            "warning",
+            "backup",
+            f"the changes of the last {human_duration(backup.behind_s)} are on the namenode's disk alone{why}",
+            "mend that; it is tried again by itself. dfs admin backup tries it now",
+        )
+
+
+def _held_back(mode: str) -> str:
+    """What one of the namenode's safe modes does, which it writes as "kind: why"."""
+    kind, _, why = mode.partition(": ")
+    if kind == "operator":
+        return "an operator holds deletion and repair back"
+    if kind == "history":
+        return "the datanodes have seen newer changes than the namenode's store has: nothing is deleted or repaired"
+    return f"deletion is slowed down: {why}" if kind == "brake" else f"deletion and repair are held back: {why or kind}"
+
+
 def _safe_mode_fix(why: str) -> str:
-    if "operator" in why:
+    if why.startswith("operator"):
         return "dfs admin safemode off"
     if "histor" in why or "backup" in why:
-        return "get back the files that are missing, then dfs admin resolve-history --yes"
+        return (
+            "bring back the files that are missing: dfs admin rebuild --from-datanodes; "
+            "then dfs admin resolve-history --yes"
+        )
+    if why.startswith("brake"):
+        return "nothing, if so much was removed on purpose: it goes on by itself"
     return "wait for the datanodes, or bring back those that are silent"
 
 
@@ -155,15 +202,16 @@ def _datanode(node: DatanodeStatus, facts: Facts, status: Status) -> Iterator[Fi
         yield Finding(
             "problem",
             about,
-            f"is {node.state} for the namenode",
+            f"is {node.state}: silent {_for(node)}",
             f"start it again; only if it will never come back: dfs admin forget {node.id} --yes",
         )
     if probe is not None and probe.status == 0 and node.state == "live":
         yield Finding(
             "problem",
             about,
-            f"the namenode hears it, but from here {node.url} can't be reached ({probe.error})",
-            "check the network, or give it a --client-url that clients can reach",
+            f"can't be reached from here at {node.url} ({probe.error}); its last heartbeat came "
+            f"{human_duration(node.seconds_since_heartbeat or 0.0)} ago",
+            "start it if it has just stopped; else check the network, or give it a --client-url that clients can reach",
         )
     elif probe is not None and probe.status not in (0, 200):
         yield Finding(
@@ -184,6 +232,11 @@ def _datanode(node: DatanodeStatus, facts: Facts, status: Status) -> Iterator[Fi
     yield from _disks(node, about)
 
 
+def _for(node: DatanodeStatus) -> str:
+    seconds = node.seconds_since_heartbeat
+    return "since the namenode started" if seconds is None else f"for {human_duration(seconds)}"
+
+
 def _disks(node: DatanodeStatus, about: str) -> Iterator[Finding]:
     fixes = {
         "full": "add a disk (--dir), or dfs admin balance",
@@ -202,7 +255,7 @@ def _disks(node: DatanodeStatus, about: str) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 about,
-                f"the volume {volume.id} had {volume.read_errors} failed reads",
+                f"the volume {volume.id} had {count(volume.read_errors, 'failed read')}",
                 "look at the disk (dmesg, smartctl)",
             )
         if volume.scrub_age_s > SCRUB_AGE_S:
@@ -240,12 +293,10 @@ def summary(facts: Facts, findings: Sequence[Finding]) -> str:
     warnings = len(findings) - problems
     reached = sum(probe.status == 200 for probe in facts.datanodes.values())
     if not findings:
-        return f"All is well: the namenode and {reached} datanodes answer, clocks and versions agree, disks have room"
-    counts = [
-        f"{count} {word}{'s' if count > 1 else ''}"
-        for count, word in ((problems, "problem"), (warnings, "warning"))
-        if count
-    ]
-    known = [] if facts.status is None else facts.status.datanodes
-    total = sum(node.admin_state != "decommissioned" for node in known)
-    return f"{' and '.join(counts)}; {reached} of {total} datanodes answer this machine"
+        answer = f"the namenode and {count(reached, 'datanode')} answer"
+        return f"All is well: {answer}, clocks and versions agree, disks have room"
+    counts = [count(number, word) for number, word in ((problems, "problem"), (warnings, "warning")) if number]
+    if facts.status is None:
+        return f"{' and '.join(counts)}; nothing is known of the datanodes"
+    total = sum(node.admin_state != "decommissioned" for node in facts.status.datanodes)
+    return f"{' and '.join(counts)}; {reached} of {count(total, 'datanode')} answer this machine"

@@ -64,6 +64,7 @@ class Fetcher:
 
     hedging  None: a second replica is asked only after the first has failed
     retries  None: as many further rounds as one read may make
+    renewed  how an extent is asked for again before another round
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Fetcher:
         wait: Callable[[float], None] = time.sleep,
         hedging: "Hedging | None" = None,
         retries: RetryBudget | None = None,
+        renewed: Callable[[Namenodes, PlacedExtent], PlacedExtent] = renew,
     ) -> None:
         self._transport = transport
         self._namenodes = namenodes
@@ -84,6 +86,7 @@ class Fetcher:
         self._wait = wait
         self._hedging = hedging
         self._retries = retries
+        self._renewed = renewed
         self._tables = Tables()
         self._reported: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
@@ -102,7 +105,7 @@ class Fetcher:
                 expired = any(kind == "renew" for kind, _ in faults.values())
                 if not expired and not self._may_go_on(attempt):
                     break
-                extent = renew(self._namenodes, extent)
+                extent = self._renewed(self._namenodes, extent)
             found = self._ask_all(extent, into, partial(self._read_from, extent, start, end))
             if found is None:
                 return

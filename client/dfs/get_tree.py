@@ -6,7 +6,7 @@ together, their extents are collected into runs of their chunks, and each run is
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dfs.fetcher import Fetcher
@@ -15,8 +15,8 @@ from dfs.many import Found, batches, open_many
 from dfs.namenodes import Namenodes
 from dfs.protocol.clock import Clock
 from dfs.protocol.errors import DfsError, FileExists
-from dfs.protocol.messages import OPEN_MANY_MAX, Entry, Open
-from dfs.protocol.operations import OPEN
+from dfs.protocol.messages import OPEN_MANY_MAX, Entry, Locate, Open
+from dfs.protocol.operations import LOCATE, OPEN
 from dfs.reader import Reader, pwrite_all
 from dfs.runs import Run, runs
 from dfs.tree import Progress, Tally, TreeReport, discard, publish_local, spoils_only_itself, temporary_name
@@ -43,6 +43,18 @@ class Downloads:
         opened = self.namenodes.call(OPEN, Open(path=path, **window))
         content = Content(opened.layout, self.namenodes, self._clock)
         return opened.entry, Reader(content, self.fetcher, self.workers, parallel=self.parallel)
+
+    def download_content(self, content: int, target: str, *, overwrite: bool) -> None:
+        """Get a content that no path has. Temporary name and errors as for `download`."""
+        if not overwrite and os.path.lexists(target):
+            raise FileExists(f"{target} exists already; -f (overwrite=True) replaces it", path=target)
+        layout = self.namenodes.call(LOCATE, Locate(content=content))
+        reader = Reader(
+            Content(layout, self.namenodes, self._clock), self.fetcher, self.workers, parallel=self.parallel
+        )  # fmt: skip
+        with_temporary(
+            target, lambda descriptor: reader.download(descriptor, target), entry=None, overwrite=overwrite
+        )  # fmt: skip
 
     def download(
         self,
@@ -122,6 +134,22 @@ class TreeGet:
             for entry, disk_path in reversed(made):
                 os.chmod(disk_path, entry.mode)
                 os.utime(disk_path, ns=(entry.mtime_ns, entry.mtime_ns))
+        return self._tally.report
+
+    def get_files(self, pairs: Sequence[tuple[str, str]]) -> TreeReport:
+        """Write single files: each path to its local file. Directories must be there. A path may come several times."""
+        waiting = list(pairs)
+        while waiting:
+            batch: dict[str, str] = {}
+            again: list[tuple[str, str]] = []
+            for path, disk_path in waiting:
+                if path in batch:
+                    again.append((path, disk_path))
+                else:
+                    batch[path] = disk_path
+            for part in batches(batch.items(), OPEN_MANY_MAX):
+                self._get_batch(part)
+            waiting = again
         return self._tally.report
 
     def _files(self, root: Entry, prefix: str, target: str, made: list[tuple[Entry, str]]) -> Iterator[tuple[str, str]]:

@@ -3,12 +3,19 @@
 Separate because who answers, how often to ask again and what an unanswered commit means must be the same for every
 operation. Errors that another attempt could mend are dealt with here and nowhere else; what leaves this module is
 final. Op ids are minted from the namenode's time, as a namenode refuses those that look old.
+
+A refusal proves nothing about an earlier attempt of the same operation that was never answered: it may still be on
+its way, held up in the network, and be executed after whatever made the namenode refuse has passed. A refusal is not
+kept under the op id, so the id is spent on something that has no effect (`Namenodes._settle`), before the
+refusal is believed: from then on, whatever arrives under it is a mismatch. Who sends a refused append again, under a
+new op id, would append it twice otherwise.
 """
 
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -19,19 +26,29 @@ from dfs.protocol.errors import (
     DfsError,
     NotSent,
     OperationExpired,
+    OperationMismatch,
     OutcomeUnknown,
     PeerError,
     StateError,
     Unavailable,
 )
 from dfs.protocol.ids import new_id
-from dfs.protocol.messages import ClusterFacts, Commit, DropDraft, Empty, Stage
-from dfs.protocol.operations import CLUSTER, Operation
+from dfs.protocol.messages import ClusterFacts, Commit, Empty
+from dfs.protocol.operations import CLUSTER, COMMIT, Operation
 from dfs.recovery import backoff_s, may_repeat
 
 Q = TypeVar("Q")
 A = TypeVar("A")
-Effect = TypeVar("Effect", Commit, Stage, DropDraft)
+
+
+class HasEffect(Protocol):
+    """A request that changes something: its op id makes that happen once."""
+
+    @property
+    def op_id(self) -> str: ...
+
+
+Effect = TypeVar("Effect", bound=HasEffect)
 
 _QUOTED_CHARACTERS = 60
 """Of an answer that can't be understood: enough to recognise who gave it."""
@@ -76,8 +93,33 @@ class Namenodes:
         """Make the call, at whichever namenode answers.
 
         Raises  the namenode's error; NotSent: none could be reached, nothing happened; OutcomeUnknown: it may have
-                happened, and no namenode can say so now
+                happened, or may still happen, and no namenode can say so now
         """
+        try:
+            return self._call(operation, request)
+        except _RefusedInDoubt as refused:
+            return self._settle(operation, request, refused)
+
+    def _settle(self, operation: Operation[Q, A], request: Q, refused: "_RefusedInDoubt") -> A:
+        """Make a refusal final whose first attempt was never answered; or find that this one did it after all.
+
+        Raises  the refusal; OutcomeUnknown: the op id could not be spent
+        """
+        nothing = Commit(op_id=getattr(request, "op_id", ""), actions=[])
+        try:
+            self._call(COMMIT, nothing)
+        except (DfsError, _RefusedInDoubt) as found:
+            # Its own first answer may be lost, too; what the last one says of the op id is final all the same.
+            spent = found.error if isinstance(found, _RefusedInDoubt) else found
+        else:
+            raise refused.error from refused.error.__cause__
+        if isinstance(spent, OperationMismatch):
+            # The first attempt arrived between the refusal and now: what it did is kept, and is the answer.
+            with suppress(_RefusedInDoubt):
+                return self._call(operation, request)
+        raise _in_doubt(refused.doubt) from refused.error.__cause__
+
+    def _call(self, operation: Operation[Q, A], request: Q) -> A:
         began = self._clock.monotonic_s()
         attempt = 0
         doubt: OutcomeUnknown | None = None
@@ -107,17 +149,18 @@ class Namenodes:
         """Make the call once, where the caller has no use for more attempts. Raises whatever it met."""
         self._caller.call(self.urls[self._preferred % len(self.urls)], operation, request)
 
-    def _final(self, error: DfsError, doubt: OutcomeUnknown | None, *, effect: bool) -> DfsError:
+    def _final(self, error: DfsError, doubt: OutcomeUnknown | None, *, effect: bool) -> "DfsError | _RefusedInDoubt":
         """The error to raise: one that says what the caller may believe, and what to do next.
 
         effect  the call would have changed something
+        Returns a _RefusedInDoubt if only `_settle` can tell
         """
         where = " or ".join(self.urls)
         if doubt is not None and effect and isinstance(error, StateError | PeerError | OperationExpired):
             # Whatever the later attempts met, the first one may have done it.
-            return OutcomeUnknown(
-                f"{doubt.message}; whether it was done is not known. Look, and repeat it if it was not", **doubt.detail
-            )
+            return _in_doubt(doubt)
+        if doubt is not None and effect:
+            return _RefusedInDoubt(error, doubt)
         if isinstance(error, BadAnswer):
             first_words = " ".join(error.message.split())[:_QUOTED_CHARACTERS]
             return BadAnswer(
@@ -163,7 +206,7 @@ class Namenodes:
         """
         refreshed = False
         while True:
-            sent = msgspec.structs.replace(request, op_id=self.new_id())
+            sent: Effect = msgspec.structs.replace(request, op_id=self.new_id())  # type: ignore[type-var]
             try:
                 return self.call(operation, sent)
             except OperationExpired:
@@ -172,3 +215,18 @@ class Namenodes:
                     raise
                 refreshed = True
                 self.refresh()
+
+
+class _RefusedInDoubt(Exception):
+    """A definite refusal of a repetition, while nobody knows what became of the first attempt. Never leaves `call`."""
+
+    def __init__(self, error: DfsError, doubt: OutcomeUnknown) -> None:
+        super().__init__(error)
+        self.error = error
+        self.doubt = doubt
+
+
+def _in_doubt(doubt: OutcomeUnknown) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{doubt.message}; whether it was done is not known. Look, and repeat it if it was not", **doubt.detail
+    )

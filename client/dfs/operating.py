@@ -4,12 +4,17 @@ Separate from `client`, which is for those who store and read files: nothing her
 is one call of the protocol, or the pages of one; long work goes on in the cluster, and `status` shows how far it is.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dfs.namenodes import Namenodes
 from dfs.protocol.clock import Clock
+from dfs.protocol.errors import FileExists
 from dfs.protocol.messages import (
+    ORPHANS_PAGE_MAX,
+    BackupMade,
+    BackupNow,
     Balance,
     DatanodeStateSet,
     FilePlaces,
@@ -18,16 +23,20 @@ from dfs.protocol.messages import (
     Fsck,
     FsckPage,
     HistoryResolved,
+    ListOrphans,
     Open,
+    OrphansPage,
     ResolveHistory,
     ScrubDatanodes,
     SetDatanodeState,
     SetSafeMode,
 )
 from dfs.protocol.operations import (
+    BACKUP_NOW,
     BALANCE,
     FORGET_DATANODE,
     FSCK,
+    ORPHANS,
     PLACES,
     RESOLVE_HISTORY,
     SCRUB,
@@ -36,7 +45,11 @@ from dfs.protocol.operations import (
 )
 
 if TYPE_CHECKING:
+    from dfs.adopting import Rebuilt
     from dfs.diagnosis import Facts
+    from dfs.get_tree import Downloads
+    from dfs.orphans import Orphans
+    from dfs.rebuilding import HowFar
 
 
 def places(namenodes: Namenodes, path: str) -> FilePlaces:
@@ -53,10 +66,19 @@ def places(namenodes: Namenodes, path: str) -> FilePlaces:
 class Operating:
     """`fs.admin`. Usable from several threads."""
 
-    def __init__(self, namenodes: Namenodes, canonical: Callable[[str], str], clock: Clock) -> None:
+    def __init__(
+        self,
+        namenodes: Namenodes,
+        canonical: Callable[[str], str],
+        clock: Clock,
+        orphans: "Callable[[], Orphans]",
+        downloads: "Callable[[], Downloads]",
+    ) -> None:
         self._namenodes = namenodes
         self._canonical = canonical
         self._clock = clock
+        self._orphans = orphans
+        self._downloads = downloads
 
     def look(self) -> "Facts":
         """How every server answers this machine; `dfs.diagnosis.diagnose` says what of it is wrong."""
@@ -80,6 +102,26 @@ class Operating:
             request = Fsck(
                 path=request.path, after=page.next, position=page.next_position, all_files=all_files, repair=repair
             )
+
+    def orphans(self) -> Iterator[OrphansPage]:
+        """What datanodes have and no file does, with why it is kept, page by page."""
+        request = ListOrphans(limit=ORPHANS_PAGE_MAX)
+        while True:
+            page = self._namenodes.call(ORPHANS, request)
+            yield page
+            if page.next is None:
+                return
+            request = ListOrphans(after=page.next, limit=ORPHANS_PAGE_MAX)
+
+    def rebuild(self, *, dry_run: bool = False, tell: "Callable[[HowFar], None] | None" = None) -> "Rebuilt":
+        """Bring back what the namenode does not know and its datanodes have. Never over an existing path; repeatable.
+
+        dry_run  only say what would come back
+        tell     called as it goes on, from several threads, one at a time
+        """
+        from dfs.rebuilding import Rebuild
+
+        return Rebuild(self._namenodes, self._orphans(), dry_run=dry_run, tell=tell or (lambda _: None)).run()
 
     def decommission(self, datanode: str) -> DatanodeStateSet:
         """Have what a datanode holds copied elsewhere. It is `decommissioned` in `status` when that is done."""
@@ -108,6 +150,20 @@ class Operating:
     def stop_balance(self) -> None:
         """Move no more chunks; what is under way is finished."""
         self._namenodes.call(BALANCE, Balance(do="stop"))
+
+    def backup(self, output: str | None = None, *, overwrite: bool = False) -> BackupMade:
+        """Back the namenode's store up into the cluster, and wait until that is done.
+
+        output  a local file that gets the backup as well, for `dfs admin restore --from-file`
+        """
+        if output is not None and not overwrite and os.path.lexists(output):
+            raise FileExists(f"{output} exists already; overwrite=True replaces it", path=output)
+        answer = self._namenodes.call(BACKUP_NOW, BackupNow())
+        while answer.made is None:
+            answer = self._namenodes.call(BACKUP_NOW, BackupNow(since_ms=answer.since_ms))
+        if output is not None:
+            self._downloads().download_content(answer.made.content, output, overwrite=overwrite)
+        return answer.made
 
     def scrub(self, datanodes: Sequence[str] = ()) -> None:
         """Have these datanodes, or all that are live, read and verify everything they have, beginning now."""

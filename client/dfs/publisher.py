@@ -94,23 +94,31 @@ class Publisher:
         for index, one in enumerate(sent):
             if named not in (None, one.chunk.id):
                 continue
-            if one.source is None or one.grants is None:
-                raise refusal
-            chunk = self._sender.send(one.source, one.grants)
-            if chunk.digest != one.chunk.digest:
-                raise refusal
-            renamed[one.chunk.id] = chunk.id
-            sent[index] = Sent(chunk, one.source, one.grants)
+            sent[index] = self.send_again(one, refusal)
+            renamed[one.chunk.id] = sent[index].chunk.id
         if not renamed:
             raise refusal
         return renamed
+
+    def send_again(self, one: Sent, refusal: DfsError) -> Sent:
+        """The same bytes as a new chunk. Raises `refusal`: they are not at hand any more, or not the same."""
+        if one.source is None or one.grants is None:
+            raise refusal
+        chunk = self._sender.send(one.source, one.grants)
+        if chunk.digest != one.chunk.digest:
+            raise refusal
+        return Sent(chunk, one.source, one.grants)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for others to do their part."""
+        self._sender.pause(seconds)
 
     def _commit_draft(self, batch: Batch) -> list[Outcome]:
         draft = self._namenodes.new_id()
         try:
             sent = {one.chunk.id: one for one in batch.sent}
             for stage in stages(batch.actions, {identifier: one.chunk for identifier, one in sent.items()}):
-                self._stage(draft, stage, sent)
+                self.stage(draft, stage, sent)
             return self._namenodes.perform(COMMIT, Commit(op_id="", actions=[], draft=draft)).outcomes
         except BaseException:
             # It would go by itself after some days; dropping it now frees its chunks sooner.
@@ -118,16 +126,20 @@ class Publisher:
                 self._namenodes.perform(DROP_DRAFT, DropDraft(op_id="", draft=draft))
             raise
 
-    def _stage(self, draft: str, stage: Stage, sent: dict[str, Sent]) -> None:
+    def stage(self, draft: str, stage: Stage, sent: dict[str, Sent]) -> list[Sent]:
+        """Add to a draft. Returns its chunks as they were staged: one whose receipts were refused is another now.
+
+        sent  by id, at least the chunks of `stage`
+        """
+        here = [sent[chunk.id] for chunk in stage.chunks]
         request = msgspec.structs.replace(stage, draft=draft)
         for resends in range(RESENDS_MAX + 1):
             try:
                 self._namenodes.perform(STAGE, request)
-                return
+                return here
             except (ReceiptRefused, ChunkExists) as refusal:
                 if resends == RESENDS_MAX:
                     raise
-                here = [sent[chunk.id] for chunk in request.chunks]
                 renamed = self._send_again(here, refusal)
                 sent.update({one.chunk.id: one for one in here})
                 request = msgspec.structs.replace(
@@ -139,6 +151,7 @@ class Publisher:
                         for staged in request.extents
                     ],
                 )
+        raise AssertionError("the last round returns or raises")
 
 
 def _renamed(extent: Extent, renamed: Mapping[str, str]) -> Extent:
@@ -157,6 +170,8 @@ def _text_bytes(action: Action) -> int:
     total = 0
     for name in ("path", "source", "target"):
         total += len(getattr(action, name, "").encode(errors="surrogatepass"))
+    for source in getattr(action, "sources", ()):
+        total += len(source.encode(errors="surrogatepass"))
     for key, value in (getattr(action, "attributes", None) or {}).items():
         total += len(key.encode()) + len(value.encode())
     return total

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dfs.many import batches
@@ -33,7 +34,8 @@ from dfs.protocol.messages import (
 from dfs.protocol.names import check_name
 from dfs.protocol.operations import STAT_MANY
 from dfs.publisher import Batch, Sent
-from dfs.sources import FileSource, MemorySource
+from dfs.put_file import send_at_once
+from dfs.sources import FileSource
 from dfs.storing import Storing, put_action
 from dfs.tree import Progress, Tally, TreeReport, spoils_only_itself
 from dfs.workers import settle
@@ -201,31 +203,37 @@ class TreePut:
 
     def _store_pack(self, pack: Pack[_Local]) -> None:
         """Send a pack and make its files visible. Runs in the pool."""
-        grants = self._storing.grants(pack.length, pack.replication, 1)
-        source = MemorySource(pack.data)
-        sent = [Sent(self._storing.sender.send(source, grants), source, grants)]
-        identifier = sent[0].chunk.id
-        self._commit([(local, [member.extent(identifier)]) for local, member in pack.members], sent)
+        sent = self._storing.store_pack(pack, lambda local: local.path)
+        self._commit([(local, [member.extent(sent.chunk.id)]) for local, member in pack.members], [sent])
 
     def _store_alone(self, local: _Local, parallel: int) -> None:
         """Send a file in chunks of its own and make it visible; with `parallel` = 0 one chunk, in this thread."""
         try:
             with open(local.disk_path, "rb", buffering=0) as file:
                 if parallel:
-                    sent = self._storing.send_local(
-                        file.fileno(),
-                        local.disk_path,
-                        replication=self._replication,
-                        chunk_size=self._chunk_size,
-                        added=self._tally.moved,
-                    )
+                    self._store_big(file.fileno(), local)
                 else:
                     sent = self._send_here(file.fileno(), local)
-                self._commit([(local, whole_chunks(sent))], sent, moved=bool(parallel))
+                    self._commit([(local, whole_chunks(sent))], sent)
         except (OSError, DfsError) as error:
             if not spoils_only_itself(error):
                 raise
             self._tally.failed(local.disk_path, error)
+
+    def _store_big(self, descriptor: int, local: _Local) -> None:
+        """Send a file of many chunks as `put` does, whatever time it takes, unless it is there already."""
+        if not self._fresh and not self._options.overwrite and not self._without_existing([(local, [])]):
+            return
+        size = send_at_once(
+            self._storing,
+            descriptor,
+            local.disk_path,
+            partial(self._action, local),
+            replication=self._replication,
+            chunk_size=self._chunk_size,
+            added=self._tally.moved,
+        )
+        self._tally.files(1, size, moved=True)
 
     def _send_here(self, descriptor: int, local: _Local) -> list[Sent]:
         """Send all of the file, as large as it is now. Tasks never wait for other tasks: this thread sends it alone."""
@@ -234,9 +242,11 @@ class TreePut:
             return []
         chunks = -(-size // self._chunk_size)
         grants = self._storing.grants(min(size, self._chunk_size), self._replication, chunks)
+        hints = self._storing.hints_for(local.path, size=size)
         sent = []
         for offset in range(0, size, self._chunk_size):
-            source = FileSource(descriptor, offset, min(self._chunk_size, size - offset), local.disk_path)
+            length = min(self._chunk_size, size - offset)
+            source = FileSource(descriptor, offset, length, local.disk_path, hints.of_chunk(offset, length))
             sent.append(Sent(self._storing.sender.send(source, grants), source, grants))
         return sent
 
@@ -260,7 +270,7 @@ class TreePut:
             mtime_ns=kept.get("mtime_ns"),
         )(extents)
 
-    def _commit(self, files: list[tuple[_Local, list[Extent]]], sent: list[Sent], *, moved: bool = False) -> None:
+    def _commit(self, files: list[tuple[_Local, list[Extent]]], sent: list[Sent]) -> None:
         """Make files visible together; one that can't become so is named and left out, and the others are."""
         if not self._fresh and not self._options.overwrite:
             files = self._without_existing(files)
@@ -273,7 +283,7 @@ class TreePut:
                 files = self._without_culprits(files, error)
             else:
                 size = sum(extent.length for _, extents in files for extent in extents)
-                self._tally.files(len(files), size, moved=moved)
+                self._tally.files(len(files), size)
                 return
         for local, _ in files:
             self._tally.failed(local.disk_path, RequestError("others keep changing its directory; put it again"))

@@ -123,10 +123,17 @@ def after_put(tried: Try, result: StoredChunk | DfsError) -> Verdict:
 
 
 def give_up(verdict: NewGrant, result: StoredChunk | DfsError) -> GiveUp:
-    """What to raise where another grant is called for and none is asked for any more."""
-    if isinstance(result, DfsError):
+    """What to raise where another grant is called for and none is asked for any more.
+
+    A chunk that nobody has committed is nothing: how its PUT ended may be unknown, but what it means is not.
+    """
+    if isinstance(result, DfsError) and not isinstance(result, PeerError):
         return GiveUp(result)
-    return GiveUp(Unavailable(f"{verdict.why}; try again, and see `dfs status`"))
+    return GiveUp(
+        Unavailable(
+            f"a chunk could not be stored ({verdict.why}); nothing of it counts: try again, and see `dfs status`"
+        )
+    )
 
 
 # --- after the GET of a piece -----------------------------------------------------------------------------------

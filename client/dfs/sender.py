@@ -44,7 +44,15 @@ class ChunkTransport(Protocol):
     """The part of the transport that is used here."""
 
     def begin_put(
-        self, base_url: str, *, chunk: str, capability: str, length: int, hop: int = 0, behind: int = 0
+        self,
+        base_url: str,
+        *,
+        chunk: str,
+        capability: str,
+        length: int,
+        hop: int = 0,
+        behind: int = 0,
+        hints_length: int = 0,
     ) -> Outgoing: ...
 
 
@@ -209,6 +217,7 @@ class Sender:
                 length=source.length,
                 hop=hop,
                 behind=len(grant.chain) - hop - 1,
+                hints_length=len(source.hints),
             )
         except DfsError as error:
             return "", error
@@ -222,7 +231,7 @@ class Sender:
             table = hasher.table()
             root = root_digest(hasher.length, table)
             try:
-                outgoing.send(encode_wire_footer(hasher.length, table, root))
+                outgoing.send(encode_wire_footer(hasher.length, table, root, source.hints))
                 return root.hex(), outgoing.finish()
             except DfsError as error:
                 return "", error

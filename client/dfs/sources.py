@@ -16,10 +16,13 @@ PIECE_SIZE = 1 << 20
 
 
 class Source(Protocol):
-    """The bytes of one chunk."""
+    """The bytes of one chunk, and the encoded hints that travel with them, whenever they are sent."""
 
     @property
     def length(self) -> int: ...
+
+    @property
+    def hints(self) -> bytes: ...
 
     def pieces(self) -> Iterator[Buffer]:
         """All of them, from the start, `length` bytes together. A piece is valid until the next one is asked for."""
@@ -29,8 +32,9 @@ class Source(Protocol):
 class MemorySource:
     """Bytes that are held in memory."""
 
-    def __init__(self, data: Buffer) -> None:
+    def __init__(self, data: Buffer, hints: bytes = b"") -> None:
         self._data = memoryview(data)
+        self.hints = hints
 
     @property
     def length(self) -> int:
@@ -44,11 +48,12 @@ class MemorySource:
 class FileSource:
     """A range of an open local file. Its descriptor is the caller's, and is read with pread only."""
 
-    def __init__(self, descriptor: int, offset: int, length: int, name: str) -> None:
+    def __init__(self, descriptor: int, offset: int, length: int, name: str, hints: bytes = b"") -> None:
         self._descriptor = descriptor
-        self._offset = offset
+        self.offset = offset
         self._length = length
         self._name = name
+        self.hints = hints
 
     @property
     def length(self) -> int:
@@ -60,7 +65,7 @@ class FileSource:
         done = 0
         while done < self._length:
             view = buffer[: min(len(buffer), self._length - done)]
-            count = os.preadv(self._descriptor, [view], self._offset + done)
+            count = os.preadv(self._descriptor, [view], self.offset + done)
             if count == 0:
                 raise Conflict(f"{self._name} became shorter while it was read; nothing was stored, put it again")
             done += count

@@ -8,15 +8,17 @@ nothing.
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from dfs.file import BinaryWriter
 from dfs.packer import Pack, Packer
 from dfs.protocol.digests import Buffer
 from dfs.protocol.errors import InvalidRequest
 from dfs.protocol.messages import (
     Action,
+    AppendFile,
     Copy,
     MakeDirectory,
     Outcome,
@@ -26,9 +28,8 @@ from dfs.protocol.messages import (
     SetAttributes,
 )
 from dfs.publisher import Batch, Sent
-from dfs.sources import MemorySource
 from dfs.storing import Storing, kept_attributes, put_action
-from dfs.writer import read_small, regular_size, whole_chunks
+from dfs.writer import StreamWriter, read_small, regular_size, whole_chunks
 
 PACK_FILES_MAX = 100_000
 """Files in one pack of a transaction: all of them are published by one commit anyhow."""
@@ -58,14 +59,9 @@ class Transaction:
         replication = options["replication"] = options.get("replication") or self._storing.wanted_replication
         make = put_action(self._path_of(path), overwrite=overwrite, **options)
         if len(data) > min(self._storing.pack_limit(), self._storing.chunk_size()):
-            pending = self._storing.stream(make, replication=replication, size=len(data))
-            try:
-                pending.write(data)
-                action, sent = pending.store()
-            except BaseException:
-                pending.abort()
-                raise
-            self._add(action, sent)
+            action = make([])
+            sent = self._storing.send_memory(data, action.path, replication=replication)
+            self._add(msgspec.structs.replace(action, extents=whole_chunks(sent)), sent)
         else:
             self._pack(make([]), data, replication)
 
@@ -92,25 +88,78 @@ class Transaction:
             if size <= min(self._storing.pack_limit(), self._storing.chunk_size()):
                 self._pack(make([]), read_small(file.fileno(), size, name), replication)
             else:
-                sent = self._storing.send_local(file.fileno(), name, replication=replication, chunk_size=chunk_size)
+                sent = self._storing.send_local(
+                    file.fileno(), name, target, replication=replication, chunk_size=chunk_size
+                )
                 # The file is closed from here on, so that a refused receipt can't be mended by reading it again.
                 self._add(make(whole_chunks(sent)), [Sent(one.chunk) for one in sent])
+
+    def open(
+        self,
+        path: str,
+        *,
+        overwrite: bool = True,
+        append: bool = False,
+        chunk_size: int | None = None,
+        **options: Any,
+    ) -> BinaryWriter:
+        """A binary file to be written, which is `path` once the transaction is committed; closed before that.
+
+        One that is dropped, or whose `with` body raises, is not part of the transaction. Options as for write_bytes.
+
+        append  behind the end of a file that is there
+        """
+        self._check_open()
+        replication = options["replication"] = options.get("replication") or self._storing.wanted_replication
+        action = put_action(self._path_of(path), overwrite=overwrite, **options)([])
+        stream = self._storing.stream_writer(action.path, replication, chunk_size)
+
+        def take(stream: StreamWriter) -> Outcome:
+            self._check_open()
+            small = None if append else stream.unsent()
+            if small is not None and len(small) <= min(self._storing.pack_limit(), self._storing.chunk_size()):
+                self._pack(action, small, replication)
+            else:
+                sent = stream.finish()
+                extents = whole_chunks(sent)
+                plain: Action = msgspec.structs.replace(action, extents=extents)
+                if append:
+                    plain = AppendFile(
+                        path=action.path,
+                        extents=extents,
+                        create=True,
+                        parents=action.parents,
+                        replication=replication,
+                    )
+                self._add(plain, sent)
+            return Outcome(action.path, 0)
+
+        return BinaryWriter(action.path, _Part(stream, take))
 
     def mkdir(self, path: str, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a directory."""
         self._add(MakeDirectory(path=self._path_of(path), parents=parents, exist_ok=exist_ok))
 
-    def remove(self, path: str, *, recursive: bool = False, missing_ok: bool = False) -> None:
-        """Remove a file, or a directory: an empty one, or any if `recursive`."""
-        self._add(Remove(path=self._path_of(path), recursive=recursive, missing_ok=missing_ok))
+    def remove(
+        self,
+        path: str,
+        *,
+        recursive: bool = False,
+        missing_ok: bool = False,
+        kind: Literal["any", "file", "directory"] = "any",
+    ) -> None:
+        """Remove a file, or a directory: an empty one, or any if `recursive`. `kind` as for Client.remove."""
+        self._add(Remove(path=self._path_of(path), recursive=recursive, missing_ok=missing_ok, kind=kind))
 
-    def rename(self, source: str, target: str, *, overwrite: bool = False) -> None:
+    def rename(self, source: str, target: str, *, overwrite: bool = False, parents: bool = False) -> None:
         """Give a file or a directory another path."""
-        self._add(Rename(source=self._path_of(source), target=self._path_of(target), overwrite=overwrite))
+        here, there = self._path_of(source), self._path_of(target)
+        self._add(Rename(source=here, target=there, overwrite=overwrite, parents=parents))
 
-    def copy(self, source: str, target: str, *, overwrite: bool = False) -> None:
+    def copy(self, source: str, target: str, *, overwrite: bool = False, parents: bool = False) -> None:
         """A second file with the same content; no bytes move."""
-        self._add(Copy(source=self._path_of(source), target=self._path_of(target), overwrite=overwrite))
+        here, there = self._path_of(source), self._path_of(target)
+        self._add(Copy(source=here, target=there, overwrite=overwrite, parents=parents))
 
     def set_attributes(self, path: str, **changes: Any) -> None:
         """Change what describes a file or directory. Changes as for Client.set_attributes."""
@@ -129,16 +178,18 @@ class Transaction:
                 self._send_pack(full, keep=False)
 
     def _send_pack(self, pack: Pack[int], *, keep: bool) -> None:
-        grants = self._storing.grants(pack.length, pack.replication, 1)
-        source = MemorySource(pack.data)
-        chunk = self._storing.sender.send(source, grants)
+        sent = self._storing.store_pack(pack, lambda index: self._packed(index).path)
         # The bytes of full packs are not kept for a receipt that is refused: a transaction of any size needs the
         # memory of one pack for each replication.
-        self._sent.append(Sent(chunk, source, grants) if keep else Sent(chunk))
+        self._sent.append(sent if keep else Sent(sent.chunk))
         for index, member in pack.members:
-            action = self._actions[index]
-            assert isinstance(action, PutFile), "only files are packed"
-            self._actions[index] = msgspec.structs.replace(action, extents=[member.extent(chunk.id)])
+            extents = [member.extent(sent.chunk.id)]
+            self._actions[index] = msgspec.structs.replace(self._packed(index), extents=extents)
+
+    def _packed(self, index: int) -> PutFile:
+        action = self._actions[index]
+        assert isinstance(action, PutFile), "only files are packed"
+        return action
 
     def _check_open(self) -> None:
         if not self._open:
@@ -174,3 +225,20 @@ class Transaction:
             self.abort()
         elif self._open:
             self.commit()
+
+
+class _Part:
+    """A file of a transaction that is being written. Not for several threads."""
+
+    def __init__(self, stream: StreamWriter, take: Callable[[StreamWriter], Outcome]) -> None:
+        self._stream = stream
+        self._take = take
+
+    def write(self, data: Buffer) -> int:
+        return self._stream.write(data)
+
+    def commit(self) -> Outcome:
+        return self._take(self._stream)
+
+    def abort(self) -> None:
+        self._stream.abort()

@@ -7,9 +7,10 @@ extents; a writer that is dropped leaves chunks behind that the cluster collects
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
+from dfs.hinting import FileHints
 from dfs.protocol.digests import Buffer
 from dfs.protocol.messages import Extent, NewChunk
 from dfs.publisher import Sent
@@ -35,6 +36,8 @@ class ChunkLine:
 
     parallel  chunks under way at once
     added     called from the threads of the pool with the bytes of each chunk that is stored
+    stored    likewise, with the chunk and where its bytes come from
+    taken     called from the thread that sends, with each chunk, in order
     """
 
     def __init__(
@@ -45,12 +48,16 @@ class ChunkLine:
         *,
         parallel: int,
         added: Callable[[int], None] | None = None,
+        stored: Callable[[Source, NewChunk], None] | None = None,
+        taken: Callable[[Sent], None] | None = None,
     ) -> None:
         self._sender = sender
         self._workers = workers
         self._grants = grants
         self._parallel = parallel
         self._added = added
+        self._stored = stored
+        self._taken = taken
         self._running: deque[tuple[Future[NewChunk], Source | None]] = deque()
         self._sent: list[Sent] = []
 
@@ -66,6 +73,8 @@ class ChunkLine:
 
     def _send(self, source: Source) -> NewChunk:
         chunk = self._sender.send(source, self._grants)
+        if self._stored is not None:
+            self._stored(source, chunk)
         if self._added is not None:
             self._added(chunk.length)
         return chunk
@@ -73,6 +82,13 @@ class ChunkLine:
     def _take(self) -> None:
         future, source = self._running.popleft()
         self._sent.append(Sent(future.result(), source, self._grants))
+        if self._taken is not None:
+            self._taken(self._sent[-1])
+
+    def collect(self) -> None:
+        """Take what has been stored by now, without waiting."""
+        while self._running and self._running[0][0].done():
+            self._take()
 
     def finish(self) -> list[Sent]:
         """All chunks, stored, in order."""
@@ -91,14 +107,26 @@ def whole_chunks(sent: list[Sent]) -> list[Extent]:
     return [Extent(one.chunk.id, 0, one.chunk.length, one.chunk.digest) for one in sent]
 
 
-def send_file(descriptor: int, size: int, name: str, line: ChunkLine, *, chunk_size: int) -> list[Sent]:
-    """Send the first `size` bytes of an open local file through `line`.
+def send_file(
+    descriptor: int,
+    size: int,
+    name: str,
+    line: ChunkLine,
+    *,
+    chunk_size: int,
+    hints: FileHints,
+    skip: Container[int] = (),
+) -> list[Sent]:
+    """Send the first `size` bytes of an open local file through `line`, but for the chunks with the numbers in `skip`.
 
     A file that grows meanwhile is stored as long as it was; one that shrinks is a Conflict.
     """
     try:
         for offset in range(0, size, chunk_size):
-            line.send(FileSource(descriptor, offset, min(chunk_size, size - offset), name), keep=True)
+            if offset // chunk_size in skip:
+                continue
+            length = min(chunk_size, size - offset)
+            line.send(FileSource(descriptor, offset, length, name, hints.of_chunk(offset, length)), keep=True)
         return line.finish()
     except BaseException:
         line.abort()
@@ -122,39 +150,43 @@ class StreamWriter:
     what to do with a small file. Not for several threads.
     """
 
-    def __init__(self, line: ChunkLine, chunk_size: int) -> None:
+    def __init__(self, line: ChunkLine, chunk_size: int, hints: FileHints) -> None:
         self._line = line
         self._chunk_size = chunk_size
+        self._hints = hints
         self._buffer = bytearray()
-        self._chunks = 0
+        self._sent_bytes = 0
         self.length = 0
 
     def write(self, data: Buffer) -> int:
         """Take all of `data`; it may be overwritten afterwards."""
+        self._line.collect()
         view = memoryview(data).cast("B")
         total = len(view)
         while view:
             if len(self._buffer) == self._chunk_size:
-                self._flush_chunk(keep=False)
+                self._flush_chunk(is_last=False)
             room = self._chunk_size - len(self._buffer)
             self._buffer += view[:room]
             view = view[room:]
         self.length += total
         return total
 
-    def _flush_chunk(self, *, keep: bool) -> None:
+    def _flush_chunk(self, *, is_last: bool) -> None:
+        """Send what is in the buffer. The last chunk stays in memory, in case that its commit refuses it."""
+        hints = self._hints.of_chunk(self._sent_bytes, len(self._buffer), is_last=is_last)
         data, self._buffer = self._buffer, bytearray()
-        self._chunks += 1
-        self._line.send(MemorySource(data), keep=keep)
+        self._sent_bytes += len(data)
+        self._line.send(MemorySource(data, hints), keep=is_last)
 
     def unsent(self) -> bytes | None:
         """All bytes of the stream, if nothing of it was sent yet."""
-        return None if self._chunks else bytes(self._buffer)
+        return None if self._sent_bytes else bytes(self._buffer)
 
     def finish(self) -> list[Sent]:
         """Send what is left; all chunks of the stream, in order."""
         if self._buffer:
-            self._flush_chunk(keep=True)
+            self._flush_chunk(is_last=True)
         return self._line.finish()
 
     def abort(self) -> None:

@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from dfs.protocol.clock import Clock, SystemClock
 from dfs.protocol.errors import EXIT_OK, EXIT_SOME_FAILED, DfsError, InvalidRequest
 from dfs.protocol.guard import bind, exit_with_parent, run_server
-from dfs.protocol.operations import GET_CHUNK, PUT_CHUNK
+from dfs.protocol.operations import GET_CHUNK, METADATA_PARTS, PUT_CHUNK, READ_METADATA
 from dfs.protocol.server import ASGIApp, protocol_app
 from dfs.protocol.transport import Transport
 from dfs_datanode.buffers import BufferPool
@@ -39,6 +39,7 @@ from dfs_datanode.identity import Identity, load_identity, lock_directory, save_
 from dfs_datanode.membership import Membership
 from dfs_datanode.metrics import DatanodeCollector, health_routes
 from dfs_datanode.operations.get_chunk import GetChunk
+from dfs_datanode.operations.metadata import Metadata
 from dfs_datanode.operations.put_chunk import PutChunk
 from dfs_datanode.outbox import Outbox
 from dfs_datanode.reporting import Reporter
@@ -129,7 +130,7 @@ class Datanode:
         refused: Callable[[DfsError], None],
     ) -> None:
         self.store = ChunkStore(disk, grounds.volumes)
-        self.outbox = Outbox()
+        self.outbox = Outbox(settings.namenode)
         self.findings = Findings(self.outbox)
         self.membership = Membership(
             grounds.identity,
@@ -160,8 +161,10 @@ class Datanode:
             outbox=self.outbox,
             findings=self.findings,
             transport=self.transport,
+            fatal=fatal,
             request_report=self._request_report,
             request_scrub=self._scrub_now,
+            put=self.put.store,
             repair_streams=settings.repair_streams,
             limit=TokenBucket(settings.repair_bytes_per_s, clock),
         )
@@ -173,6 +176,7 @@ class Datanode:
                 self.findings,
                 clock=clock,
                 namenode_clock=self.membership.clock,
+                seq_seen=lambda: self.membership.identity.seq_seen,
                 busy=lambda: bool(self.put.active or self.get.active),
                 fatal=fatal,
             )
@@ -199,13 +203,14 @@ class Datanode:
         self._beats = [Loop(f"heartbeat {link.url}", link.turn, clock, fatal) for link in links]
         self._report_loop = Loop("report", self._reporter.turn, clock, fatal)
         self.membership.ask = self._beat_now
-        collector = DatanodeCollector(
+        self.collector = DatanodeCollector(
             store=self.store,
             put=self.put,
             get=self.get,
             commands=self.commands,
             scrubbers=[duties.scrubber for duties in self._duties],
             findings=self.findings,
+            outbox=self.outbox,
             loops=self.loops,
         )
         self.gateway = make_gateway(
@@ -217,12 +222,13 @@ class Datanode:
             clock=clock,
             rng=random.Random(),
         )
-        pages = health_routes(self.membership, self.store, self.loops, collector)
+        metadata = Metadata(disk, self.store, self.membership, join_secret=settings.join_secret)
+        pages = health_routes(self.membership, self.store, self.loops, self.collector)
         self.app: ASGIApp = protocol_app(
-            {},
+            {METADATA_PARTS: metadata.find, READ_METADATA: metadata.read},
             bytes_handlers={PUT_CHUNK: self.put, GET_CHUNK: self.get},
             otherwise=Starlette(routes=[*pages, FilesRoute(self.gateway)]),
-            observe=collector.observe,
+            observe=self.collector.observe,
         )
 
     def _link(self, url: str, introduction: Introduction, refused: Callable[[DfsError], None]) -> NamenodeLink:
@@ -235,6 +241,7 @@ class Datanode:
             introduction=introduction,
             perform=self.commands.submit,
             streams=lambda: self.put.active + self.get.active,
+            pulling=self.commands.pulling.named,
             refused=refused,
         )
 
@@ -274,11 +281,10 @@ class Datanode:
         self.put.close()
         self.get.close()
         self.gateway.close()
-        for duties in self._duties:
-            duties.stop()
         for loop in [*self._beats, self._report_loop]:
             loop.stop()
-        self.membership.keep()
+        for duties in self._duties:
+            duties.stop()
 
 
 class _Ending:

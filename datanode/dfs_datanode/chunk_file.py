@@ -54,15 +54,19 @@ class Judge(Protocol):
 class ChunkWriter:
     """Makes the file of one chunk. Not thread-safe; used by one stream, and ended by `finish` or `abort`.
 
+    hints   bytes of the hints that the sender's footer will have
     Raises  ChunkExists: the id is claimed or used already
     """
 
-    def __init__(self, disk: Disk, place: Place, pool: BufferPool, header: fmt.Header, judge: Judge) -> None:
+    def __init__(
+        self, disk: Disk, place: Place, pool: BufferPool, header: fmt.Header, judge: Judge, hints: int = 0
+    ) -> None:
         self._disk = disk
         self._place = place
         self._pool = pool
         self._header = header
         self._judge = judge
+        self._hints = hints
         self._hasher = TreeHasher()
         self._written = 0
         self._ended = False
@@ -88,7 +92,7 @@ class ChunkWriter:
             raise self._judge(error) from error
         if length is not None:
             try:
-                self._disk.reserve(fd, fmt.file_size(length))
+                self._disk.reserve(fd, fmt.file_size(length, self._hints))
             except OSError as error:
                 self._disk.close(fd)
                 self._drop_temporary_name()
@@ -161,12 +165,14 @@ class ChunkWriter:
                 raise InvalidRequest(
                     f"{length} bytes came of the {self._header.length} announced; send the chunk again"
                 )
-            fmt.check_wire_footer(wire_footer, length, table, root)
+            hints = fmt.check_wire_footer(wire_footer, length, table, root)
+            if len(hints) != self._hints:
+                raise InvalidRequest(f"{len(hints)} bytes of hints came of the {self._hints} announced")
         except DfsError:
             self.abort()
             raise
         self._append(bytes(fmt.aligned(length) - length))
-        self._append(fmt.encode_footer(fmt.Footer(self._header.chunk, length, table, root)))
+        self._append(fmt.encode_footer(fmt.Footer(self._header.chunk, length, table, root, hints)))
         if self._filled:
             self._flush()
         if make_way is not None:
@@ -271,6 +277,7 @@ class ChunkReader:
         self.length = footer.length
         self.table = footer.table
         self.root = footer.root
+        self._footer = (trailer.footer_offset, trailer.footer_size)
 
     def is_named(self) -> bool:
         """Whether the file still has a name on the disk."""
@@ -302,6 +309,14 @@ class ChunkReader:
             return None
         self._check(data, start, end)
         return data
+
+    def read_hints(self) -> bytes:
+        """The hints, as their writer encoded them; b"" if there are none. Raises CorruptReplica, OSError.
+
+        Read when they are wanted, which is almost never: open readers need not hold them in memory.
+        """
+        offset, size = self._footer
+        return fmt.decode_footer(self._disk.read_at(self._fd, size, offset)).hints
 
     def _check(self, data: Buffer, start: int, end: int) -> None:
         if len(data) != end - start:

@@ -44,10 +44,11 @@ class ChunkStore:
 
     @contextmanager
     def storing(
-        self, header: Header, length: int, *, again: bool = False, beside: bool = False
+        self, header: Header, length: int, *, hints: int = 0, again: bool = False, beside: bool = False
     ) -> Iterator[tuple[ChunkWriter, Volume]]:
         """A writer for a new chunk, and the volume it is on. Not finished when the block is left: thrown away.
 
+        hints   bytes of the hints that it will have
         again   allow an id whose file lies in trash or quarantine: a repair may bring back what was taken for bad
         beside  allow one that is here: its replacement is made beside it, and takes its place in the end
         Raises  ChunkExists: the id was used; NoSpace: no volume can take it
@@ -57,12 +58,12 @@ class ChunkStore:
             used = any(volume.has(header.chunk) if again else volume.knows(header.chunk) for volume in asked)
             if used and not beside:
                 raise ChunkExists("this chunk id was used already; ask for a new grant")
-            volume = self._choose(length)
-            size = file_size(length)
+            volume = self._choose(length, hints)
+            size = file_size(length, hints)
             volume.promise(size)
             writer: ChunkWriter | None = None
             try:
-                writer = volume.begin(header)
+                writer = volume.begin(header, hints)
                 yield writer, volume
             finally:
                 if writer is not None:
@@ -81,9 +82,9 @@ class ChunkStore:
             with self._lock:
                 self._claims.discard(chunk)
 
-    def _choose(self, length: int) -> Volume:
+    def _choose(self, length: int, hints: int) -> Volume:
         """The volume with the most free space that can take the chunk."""
-        free, volume = max(((one.takes(length), one) for one in self.volumes), key=lambda pair: pair[0])
+        free, volume = max(((one.takes(length, hints), one) for one in self.volumes), key=lambda pair: pair[0])
         if free == 0:
             raise NoSpace("no volume of this datanode can take the chunk: they are full or out of service")
         return volume

@@ -12,6 +12,7 @@ from dfs_datanode import scrub
 from dfs_datanode.disk import Disk
 from dfs_datanode.durability import SyncLater
 from dfs_datanode.findings import Findings
+from dfs_datanode.identity import note_seq_seen
 from dfs_datanode.probe import Probe
 from dfs_datanode.scrubbing import Scrubber
 from dfs_datanode.settings import DatanodeSettings
@@ -29,6 +30,7 @@ class VolumeDuties:
     """What is done for one volume all the time.
 
     namenode_clock  by which the ages in trash and quarantine are judged
+    seq_seen        the highest sequence number that any namenode showed us
     busy            whether clients or peers use the disks now
     fatal           ends the process
     """
@@ -42,6 +44,7 @@ class VolumeDuties:
         *,
         clock: Clock,
         namenode_clock: Clock,
+        seq_seen: Callable[[], int],
         busy: Callable[[], bool],
         fatal: Callable[[str], None],
     ) -> None:
@@ -58,6 +61,8 @@ class VolumeDuties:
         self._disk = disk
         self._settings = settings
         self._namenode_clock = namenode_clock
+        self._seq_seen = seq_seen
+        self._seq_noted = 0
         self._probe = Probe(volume, disk, clock, interval_s=settings.probe_interval_s)
         self._scrub_loop = self._loop("scrub", self.scrubber.turn, clock, fatal)
         self.loops = (
@@ -79,7 +84,7 @@ class VolumeDuties:
         self._scrub_loop.wake()
 
     def _keep_up(self) -> float:
-        """Take a late volume into service; sync what waits for it; purge what was kept long enough."""
+        """Take a late volume into service; sync what waits for it; purge what was kept long enough; note the seq."""
         volume, settings = self.volume, self._settings
         now_ms = self._namenode_clock.wall_ms()
         if volume.awaits_settling:
@@ -91,10 +96,18 @@ class VolumeDuties:
             if volume.holds_chunks and volume.state().state != "read_only":
                 room = 0 if volume.state().state == "full" else settings.quarantine_bytes
                 volume.quarantine.purge(now_ms=now_ms, age_s=settings.quarantine_age_s, bytes_max=room)
+                self._note_seq_seen()
         except OSError as error:
             volume.judge(error)
             logger.warning("%s can't be kept up: %s", volume.directory, error)
         return UPKEEP_S
+
+    def _note_seq_seen(self) -> None:
+        """Keep it on the disk: after a power cut it is what shows that a namenode's store is an old copy (F63)."""
+        seq = self._seq_seen()
+        if seq > self._seq_noted:
+            note_seq_seen(self._disk, self.volume.directory, seq)
+            self._seq_noted = seq
 
     def _flush(self, syncing: SyncLater) -> None:
         try:
@@ -104,7 +117,8 @@ class VolumeDuties:
             raise
 
     def stop(self) -> None:
-        """End the loops, and write down how far the scrub came. A disk that hangs is waited for only a little."""
+        """End the loops, and write down how far the scrub came and what was seen. A disk that hangs is waited for only
+        a little."""
         self.scrubber.stop()
         for loop in self.loops:
             loop.ask_to_stop()
@@ -116,3 +130,8 @@ class VolumeDuties:
                 self._flush(self.volume.syncing)
             except OSError as error:
                 logger.warning("%s: the last chunks are not known to be durable: %s", self.volume.directory, error)
+        try:
+            if self.volume.holds_chunks:
+                self._note_seq_seen()
+        except OSError as error:
+            logger.warning("%s: the last sequence number that was seen is not kept: %s", self.volume.directory, error)

@@ -36,11 +36,12 @@ class Health:
         self.read_only = False
         self.probe_s = 0.0
         """What the last probe took."""
+        self.falls = 0
+        """Times that the volume went out of service."""
         self._name = name
         self._timeout_s = probe_timeout_s
         self._lock = threading.Lock()
         self._failure = ""
-        self._falls = 0
         self._good_in_a_row = 0
         self._full_until_s = 0.0
         self._probing = False
@@ -56,7 +57,7 @@ class Health:
     def _fall(self, why: str) -> None:
         self._good_in_a_row = 0
         if not self._failure:
-            self._falls += 1
+            self.falls += 1
             logger.error("the volume in %s is out of service: %s", self._name, why)
         self._failure = why
 
@@ -94,7 +95,7 @@ class Health:
     @property
     def good_probes_wanted(self) -> int:
         """How many probes in a row must work before the volume is trusted again."""
-        return int(min(GOOD_PROBES * 2 ** min(max(0, self._falls - 1), 20), GOOD_PROBES_MAX))
+        return int(min(GOOD_PROBES * 2 ** min(max(0, self.falls - 1), 20), GOOD_PROBES_MAX))
 
     def _look(self, now_s: float) -> None:
         if self._probing:

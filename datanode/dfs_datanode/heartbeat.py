@@ -41,6 +41,7 @@ class NamenodeLink:
 
     perform      takes the commands of an answer; must return at once
     streams      how many chunks are being received or sent now
+    pulling      chunks whose pull waits its turn or makes progress
     refused      called with the reason when the namenode will never take this datanode: it ends the process
     """
 
@@ -55,6 +56,7 @@ class NamenodeLink:
         introduction: Introduction,
         perform: Callable[[list[Command]], None],
         streams: Callable[[], int],
+        pulling: Callable[[], list[str]] = list,
         refused: Callable[[DfsError], None],
     ) -> None:
         self.url = url
@@ -69,6 +71,7 @@ class NamenodeLink:
         self._introduction = introduction
         self._perform = perform
         self._streams = streams
+        self._pulling = pulling
         self._refused = refused
         self._registered: Registered | None = None
         self._silent = False
@@ -141,7 +144,7 @@ class NamenodeLink:
 
     def _beat(self, registered: Registered) -> float:
         membership = self._membership
-        batch = self._outbox.batch()
+        batch = self._outbox.batch(self.url)
         message = Heartbeat(
             datanode=membership.identity.datanode,
             incarnation=registered.incarnation,
@@ -157,6 +160,9 @@ class NamenodeLink:
             checked=batch.checked,
             failed=batch.failed,
             suspects=batch.suspects,
+            composed=batch.composed,
+            beat=batch.number,
+            pulling=self._pulling(),
         )
         try:
             answer = self._transport.call(self.url, HEARTBEAT, message, timeout_s=TIMEOUT_S)
@@ -168,7 +174,7 @@ class NamenodeLink:
             self._unheard(error)
             return registered.heartbeat_interval_s
         self._silent = False
-        self._outbox.delivered(batch)
+        self._outbox.delivered(batch, self.url)
         self.seq = answer.seq
         if answer.lineage != membership.identity.lineage:
             # The namenode's history was replaced: our standing must say so before anything is signed again.

@@ -4,12 +4,18 @@ Each data directory has a copy of `identity.json` (written as a whole, mode 0600
 losing a disk never loses the identity; and a lock, so that two processes never share a directory. The identity
 remembers which volume each directory held: a directory that comes back empty is a disk that is not mounted, and must
 not be taken for a new one.
+
+The highest sequence number that was seen changes with every commit, and must not be old after a power cut: it has a
+file of its own, `seq_seen`, which each volume's upkeep writes on its own disk. So no heartbeat waits for a disk, and
+nothing that is written often can spoil the key.
 """
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
+import zlib
 
 import msgspec
 
@@ -18,9 +24,12 @@ from dfs.protocol.errors import Conflict, InvalidRequest
 from dfs.protocol.messages import Id, NodeId
 from dfs_datanode.disk import Disk, read_file, replace_file
 
+logger = logging.getLogger("dfs.datanode.identity")
+
 _FORMAT = 1
 _FILE = "identity.json"
 _LOCK = "lock"
+_SEQ_SEEN = "seq_seen"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +42,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     """Hex, from the namenode. Signs receipts, checks capabilities."""
     seq_seen: int = 0
-    """The highest sequence number that any namenode ever showed, so that one from an old backup is recognised."""
+    """The highest sequence number that any namenode ever showed, so that one from an old backup is recognised. In the
+    file it is that of the last registration, and counts only where no disk has a later one (`note_seq_seen`)."""
     volumes: dict[str, Id] = {}
     """Directory -> volume id."""
 
@@ -86,7 +96,36 @@ def load_identity(disk: Disk, directories: tuple[str, ...], wanted_id: str) -> I
         raise Conflict("the data directories belong to different datanodes or clusters; start one process for each")
     if wanted_id not in ("", newest.datanode):
         raise Conflict(f"the data directories belong to the datanode {newest.datanode}, not to {wanted_id}")
-    return newest
+    noted = [seq for directory in directories if (seq := _seq_noted(disk, directory)) is not None]
+    return msgspec.structs.replace(newest, seq_seen=max(noted)) if noted else newest
+
+
+def note_seq_seen(disk: Disk, directory: str, seq: int) -> None:
+    """Keep the highest sequence number that was seen, durably, on one disk. Raises OSError."""
+    replace_file(disk, os.path.join(directory, _SEQ_SEEN), _noted(seq))
+
+
+def _noted(seq: int) -> bytes:
+    # With a checksum: a number that a flipped bit made larger would latch the namenode.
+    number = b"%d" % seq
+    return b"%s %08x\n" % (number, zlib.crc32(number))
+
+
+def _seq_noted(disk: Disk, directory: str) -> int | None:
+    """What a disk has of it; None: nothing that can be used."""
+    path = os.path.join(directory, _SEQ_SEEN)
+    try:
+        content = read_file(disk, path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        logger.warning("%s can't be read (%s), and counts for nothing", path, error)
+        return None
+    number = content.partition(b" ")[0]
+    if not number.isdigit() or content != _noted(int(number)):
+        logger.warning("%s is damaged, and counts for nothing", path)
+        return None
+    return int(number)
 
 
 def save_identity(disk: Disk, directories: list[str], identity: Identity) -> None:

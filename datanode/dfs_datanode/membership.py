@@ -19,9 +19,6 @@ from dfs_datanode.identity import Identity
 
 logger = logging.getLogger("dfs.datanode.membership")
 
-SAVE_EVERY_SEQ = 10_000
-"""The high-water mark of seq is written after this many more, and at the end: it need not be exact, only not old."""
-
 MEMBER_WAIT_S = 1.0
 
 
@@ -48,7 +45,6 @@ class Membership:
         self._lock = threading.Condition()
         self._identity = identity
         self._save = save
-        self._saved_seq = identity.seq_seen
         self._kept = (identity.cluster, identity.key)
         """What the disk has of the identity that can't be done without."""
         self._standing: Standing | None = None
@@ -86,6 +82,9 @@ class Membership:
                     f"this datanode belongs to the cluster {self._identity.cluster}, the namenode to {answer.cluster}; "
                     "give it the right --namenode, or an empty directory"
                 )
+            if answer.lineage != self._identity.lineage:
+                # Epochs are numbers of one history: the leaders of this one begin anew, maybe from an old copy (F63).
+                self._epoch = 0
             identity = msgspec.structs.replace(
                 self._identity,
                 cluster=answer.cluster,
@@ -115,23 +114,15 @@ class Membership:
                 self._lock.notify_all()
             if answer.seq > self._identity.seq_seen:
                 self._identity = msgspec.structs.replace(self._identity, seq_seen=answer.seq)
-            if self._identity.seq_seen - self._saved_seq >= SAVE_EVERY_SEQ:
-                self._write_down(self._identity)
             if answer.epoch < self._epoch:
                 return False
             self._epoch = answer.epoch
             return True
 
-    def keep(self) -> None:
-        """Write the high-water mark down, before the process ends."""
-        with self._lock:
-            if self._identity.seq_seen != self._saved_seq:
-                self._write_down(self._identity)
-
     def _write_down(self, identity: Identity) -> None:
         """Save an identity. Raises OSError only if the datanode could not be the same one after a restart.
 
-        A disk that is full or read-only takes no high-water mark, and its chunks are served all the same.
+        A disk that is full or read-only takes no new one, and its chunks are served all the same.
         """
         try:
             self._save(identity)
@@ -141,7 +132,6 @@ class Membership:
             logger.warning("the identity can't be written (%s); it stays as it is on the disk", error)
         else:
             self._kept = (identity.cluster, identity.key)
-        self._saved_seq = identity.seq_seen
 
     def peer_url(self, datanode: str, *, wait_s: float = MEMBER_WAIT_S) -> str | None:
         """Where a datanode of this cluster is reached, or None if no namenode tells.

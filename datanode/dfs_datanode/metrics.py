@@ -19,6 +19,7 @@ from dfs_datanode.findings import Findings
 from dfs_datanode.membership import Membership
 from dfs_datanode.operations.get_chunk import GetChunk
 from dfs_datanode.operations.put_chunk import PutChunk
+from dfs_datanode.outbox import Outbox
 from dfs_datanode.scrubbing import Scrubber
 from dfs_datanode.supervise import LoopStatistics
 from dfs_datanode.volumes import Volume
@@ -39,6 +40,7 @@ class DatanodeCollector(Collector):
         commands: Commands,
         scrubbers: Sequence[Scrubber],
         findings: Findings,
+        outbox: Outbox,
         loops: Callable[[], list[LoopStatistics]],
     ) -> None:
         self._store = store
@@ -47,6 +49,7 @@ class DatanodeCollector(Collector):
         self._commands = commands
         self._scrubbers = scrubbers
         self._findings = findings
+        self._outbox = outbox
         self._loops = loops
         self._calls: dict[tuple[str, str], int] = {}
         self._seconds: dict[str, float] = {}
@@ -81,12 +84,30 @@ class DatanodeCollector(Collector):
             "dfs_datanode_scrubbed_chunks", "Chunks read by the scrub.", sum(one.chunks_read for one in self._scrubbers)
         )
         yield CounterMetricFamily("dfs_datanode_bad_replicas", "Replicas found bad.", self._findings.bad_found)
+        yield GaugeMetricFamily(
+            "dfs_datanode_results_waiting", "Results that a namenode has not heard yet.", self._outbox.waiting()
+        )
+        yield from self._supervised()
+
+    def _supervised(self) -> Iterable[Metric]:
+        ages = GaugeMetricFamily("dfs_datanode_loop_age_seconds", "Since the last success.", labels=["loop"])
         failures = CounterMetricFamily(
             "dfs_datanode_loop_failures", "Failed turns of a background loop.", labels=["loop"]
         )
         for loop in self._loops():
+            ages.add_metric([loop.name], loop.seconds_since_success)
             failures.add_metric([loop.name], loop.failures)
-        yield failures
+        commands = CounterMetricFamily(
+            "dfs_datanode_command_failures", "Commands that failed as none should.", labels=["kind"]
+        )
+        for kind, trials in self._commands.trials.items():
+            commands.add_metric([kind], trials.failures)
+        unknown = CounterMetricFamily(
+            "dfs_datanode_unknown_commands", "Commands of a later version that were skipped.", labels=["kind"]
+        )
+        for kind, count in list(self._commands.unknown.items()):
+            unknown.add_metric([kind], count)
+        yield from (ages, failures, commands, unknown)
 
     def _volumes(self) -> Iterable[Metric]:
         free = GaugeMetricFamily("dfs_datanode_volume_free_bytes", "For new chunks.", labels=["volume"])
@@ -97,6 +118,8 @@ class DatanodeCollector(Collector):
         left = GaugeMetricFamily("dfs_datanode_scrub_left", "Share that is due to be verified.", labels=["volume"])
         probe = GaugeMetricFamily("dfs_datanode_probe_seconds", "What the last probe took.", labels=["volume"])
         kept = GaugeMetricFamily("dfs_datanode_quarantine_bytes", "Of bad replicas kept.", labels=["volume"])
+        count = GaugeMetricFamily("dfs_datanode_quarantine_replicas", "Bad replicas kept.", labels=["volume"])
+        falls = CounterMetricFamily("dfs_datanode_volume_failures", "Times it went out of service.", labels=["volume"])
         for volume in self._store.volumes:
             now = volume.state()
             free.add_metric([volume.id], now.free_bytes)
@@ -107,7 +130,9 @@ class DatanodeCollector(Collector):
             left.add_metric([volume.id], now.scrub_left)
             probe.add_metric([volume.id], volume.health.probe_s)
             kept.add_metric([volume.id], volume.quarantine.size_bytes)
-        yield from (free, used, state, errors, age, left, probe, kept)
+            count.add_metric([volume.id], volume.quarantine.count)
+            falls.add_metric([volume.id], volume.health.falls)
+        yield from (free, used, state, errors, age, left, probe, kept, count, falls)
 
 
 def _health_of(volume: Volume) -> dict[str, object]:

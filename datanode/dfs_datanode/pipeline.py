@@ -57,6 +57,8 @@ class Order:
     chain: tuple[str, ...]
     hop: int
     """The index of this datanode in the chain."""
+    hints: int = 0
+    """Bytes of the hints in the footer; they are passed on and stored as they come."""
 
 
 Connect = Callable[[str, int], Outgoing]
@@ -142,7 +144,7 @@ def store_stream(
             ChunkExists. In every case nothing of the chunk is left here, and the branch was told to give up.
     """
     header = Header(standing.cluster, standing.lineage, order.chunk, order.length, now_ms)
-    with store.storing(header, order.length) as (writer, volume):
+    with store.storing(header, order.length, hints=order.hints) as (writer, volume):
         receive = partial(_receive, source, Pace(), monotonic_s)
         branch = Branch(order.chain, order.hop + 1, connect, suspect)
         try:
@@ -153,7 +155,7 @@ def store_stream(
                 branch.send(room[:count])
                 writer.advance(count)
                 left -= count
-            footer = memoryview(bytearray(wire_size(order.length) - order.length))
+            footer = memoryview(bytearray(wire_size(order.length, order.hints) - order.length))
             got = 0
             while got < len(footer):
                 got += receive(footer[got:])

@@ -11,16 +11,23 @@ Separate from the commands, which decide that a chunk is pulled and what becomes
                                   places still make one good replica
 
 Nothing is taken that does not have its place in the table, and no table that does not have the namenode's root.
+
+Hints have no digest that the namenode knows: they are taken from the first source whose footer is right. If nobody
+gives them, the replica is made without: they are never a reason to have one replica less.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
 from dfs.protocol.digests import BLOCK_SIZE, first_bad_block, root_digest, table_size
 from dfs.protocol.errors import CorruptReplica, DfsError, OutcomeUnknown
+from dfs.protocol.hints import hints_are_whole
 from dfs.protocol.messages import Replicate, Target
 from dfs.protocol.transport import Transport
 from dfs_datanode.chunk_file import ChunkReader
+
+logger = logging.getLogger("dfs.datanode.pull")
 
 PULL_BYTES = 4 << 20
 """Asked of a source at once: a multiple of the block."""
@@ -42,6 +49,9 @@ class Source(Protocol):
     def read(self, offset: int, piece: memoryview) -> None:
         """Fill `piece` with the bytes from `offset` on. Raises CorruptReplica, or another DfsError: out of reach."""
 
+    def read_hints(self) -> bytes:
+        """The hints that are there; b"" if none are. Raises DfsError."""
+
 
 class PeerSource:
     """A replica at another datanode."""
@@ -57,6 +67,10 @@ class PeerSource:
 
     def read(self, offset: int, piece: memoryview) -> None:
         self._get(offset, len(piece), "blocks", [piece])
+
+    def read_hints(self) -> bytes:
+        command = self._command
+        return self._transport.get_hints(self._url, chunk=command.chunk, capability=command.capability)
 
     def _get(self, offset: int, length: int, mode: Literal["table", "blocks"], into: list[memoryview]) -> None:
         self._transport.get_chunk(
@@ -90,6 +104,12 @@ class LocalSource:
         except OSError as error:
             raise CorruptReplica(f"the replica here can't be read there ({error})") from error
 
+    def read_hints(self) -> bytes:
+        try:
+            return self._reader.read_hints()
+        except OSError as error:
+            raise CorruptReplica(f"the hints of the replica here can't be read ({error})") from error
+
 
 class Pull:
     """One pull. Used by one thread.
@@ -116,6 +136,19 @@ class Pull:
         self._unreachable: set[str] = set()
         self._cut_off: set[str] = set()
         """Sources whose answers ended early."""
+
+    def hints(self) -> bytes:
+        """The hints of the first source that has any; b"" if nobody gives some. To be asked before the data."""
+        for source in self._sources:
+            try:
+                hints = source.read_hints()
+            except DfsError as error:
+                # It may still have the data; that it does not answer is found out, and told, when it is asked for them.
+                logger.info("%s gives no hints: %s", source.name, error)
+                continue
+            if hints and hints_are_whole(hints):
+                return hints
+        return b""
 
     def pieces(self) -> Iterable[memoryview]:
         """The verified data in order. Each piece is overwritten by the next. Raises DfsError."""

@@ -66,10 +66,10 @@ class DatanodeSettings:
     )
     idle_body_s: float = setting(60.0, "Seconds of silence after which a sender is given up and its chunk thrown away.")
     no_progress_s: float = setting(
-        5.0, "Seconds that the next datanode of a chain may take no byte before it is failed."
+        5.0, "Seconds that the next datanode of a chain may take no byte, or show no sign of life, before it is failed."
     )
     receipts_s: float = setting(
-        15.0, "Seconds to wait for the receipt of a datanode after the last byte of 64 MiB; a small chunk gets a third."
+        15.0, "Seconds to wait for the receipt of a datanode that has the last byte, and shows that it is alive."
     )
     trash_age_s: float = setting(
         3600.0, "Seconds that deleted chunks stay in the local trash, unless space runs short."

@@ -1,8 +1,11 @@
 """Background loops that must not die silently.
 
 Each loop is a thread that runs one duty again and again. A failure is logged, counted, and the duty goes on after a
-pause; after three failures in a row without a success between them the process is ended, because a datanode that
+pause; at the fourth failure in a row without a success between them the process is ended, because a datanode that
 seems alive and no longer does its duty is worse than one that is seen to be dead.
+
+What is done on demand, in threads of a pool, is judged alike (`Trials`): a task that fails is logged and counted, and
+when the fourth one in a row fails, each about something else, it is not the tasks.
 """
 
 import logging
@@ -17,6 +20,35 @@ logger = logging.getLogger("dfs.datanode")
 RESTARTS_MAX = 3
 RESTART_PAUSE_S = 1.0
 _STOP_WAIT_S = 5.0
+
+
+class Trials:
+    """Whether the tasks of one kind fail one and all. Thread-safe.
+
+    fatal  called when too many failed in a row; it ends the process
+    """
+
+    def __init__(self, kind: str, fatal: Callable[[str], None]) -> None:
+        self.failures = 0
+        self._kind = kind
+        self._fatal = fatal
+        self._lock = threading.Lock()
+        self._failing: set[str] = set()
+        """What the tasks were about that failed since the last success."""
+
+    def succeeded(self) -> None:
+        with self._lock:
+            self._failing.clear()
+
+    def failed(self, subject: str, error: BaseException) -> None:
+        """A task failed as none should. One subject alone never ends the process: it may be what is wrong."""
+        with self._lock:
+            self.failures += 1
+            self._failing.add(subject)
+            hopeless = len(self._failing) > RESTARTS_MAX
+        logger.error("the task %s of %s failed", self._kind, subject, exc_info=error)
+        if hopeless:
+            self._fatal(f"the task {self._kind} failed {RESTARTS_MAX + 1} times in a row, at last with {error!r}")
 
 
 @dataclass(frozen=True)
@@ -79,13 +111,17 @@ class Loop:
         return LoopStatistics(self.name, self._clock.monotonic_s() - self._succeeded_s, self.failures, self.volume)
 
     def _run(self) -> None:
-        while not self._stopping:
-            # Cleared before the turn: a wake that comes during it must not be lost.
-            self._wakes.clear()
-            rest_s = self._one_turn()
-            if rest_s is None:
-                return
-            self._wakes.wait(rest_s)
+        rest_s: float | None = 0.0
+        try:
+            while not self._stopping and rest_s is not None:
+                # Cleared before the turn: a wake that comes during it must not be lost.
+                self._wakes.clear()
+                rest_s = self._one_turn()
+                self._wakes.wait(rest_s or 0.0)
+        except BaseException as error:
+            # Nothing that a turn should raise, such as SystemExit in a thread: it would end the loop without a word.
+            logger.exception("the loop %s ended", self.name)
+            self._fatal(f"the loop {self.name} ended with {error!r}")
 
     def _one_turn(self) -> float | None:
         """The seconds to rest, or None if this loop has ended."""

@@ -268,10 +268,10 @@ class Volume:
             self.health.failed(f"{'fsync' if syncing else 'write'}: {why}")
         return NoSpace(f"the disk of this datanode failed ({why})", volume=self.id)
 
-    def takes(self, length: int) -> int:
-        """Free bytes if a chunk of `length` may be written here, else 0. Never waits for a disk."""
+    def takes(self, length: int, hints: int = 0) -> int:
+        """Free bytes if a chunk of `length` with `hints` may be written here, else 0. Never waits for a disk."""
         state = self.state()
-        return state.free_bytes if state.state == "in_service" and state.free_bytes >= file_size(length) else 0
+        return state.free_bytes if state.state == "in_service" and state.free_bytes >= file_size(length, hints) else 0
 
     @property
     def holds_chunks(self) -> bool:
@@ -338,8 +338,8 @@ class Volume:
             return False
         return True
 
-    def begin(self, header: Header) -> ChunkWriter:
-        """A writer for a new chunk. Raises ChunkExists, NoSpace."""
+    def begin(self, header: Header, hints: int = 0) -> ChunkWriter:
+        """A writer for a new chunk that will have so many bytes of hints. Raises ChunkExists, NoSpace."""
         place = Place(
             self.tmp_path_of(header.chunk),
             self.path_of(header.chunk),
@@ -347,7 +347,7 @@ class Volume:
             direct=self.direct,
             syncing=self.syncing,
         )
-        return ChunkWriter(self._disk, place, self._pool, header, self.judge)
+        return ChunkWriter(self._disk, place, self._pool, header, self.judge, hints)
 
     def promise(self, size: int) -> None:
         """Set space aside for a chunk that is being written."""

@@ -14,6 +14,7 @@ from dfs.protocol.errors import DfsError, InvalidRequest, IsADirectory, TooLarge
 from dfs.protocol.messages import (
     Action,
     AppendFile,
+    Concat,
     Copy,
     Extent,
     MakeDirectory,
@@ -22,13 +23,14 @@ from dfs.protocol.messages import (
     Remove,
     Rename,
     SetAttributes,
+    Truncate,
 )
 from dfs.protocol.names import split_path
 from dfs_namenode import namespace as rules
-from dfs_namenode.content_rules import EXTENTS_MAX, check_extents, content_digest
+from dfs_namenode.content_rules import EXTENTS_MAX, ChunkFacts, check_cut, check_extents, content_digest
 from dfs_namenode.introducer import Introducer
 from dfs_namenode.namespace import DIRECTORY_MODE, FILE_MODE, FileContent, Inode, Place
-from dfs_namenode.store import contents, drafts, namespace
+from dfs_namenode.store import chunks, contents, drafts, namespace
 from dfs_namenode.store.contents import ExtentRow
 from dfs_namenode.store.oplog import Change
 from dfs_namenode.store.schema import ROOT_INODE
@@ -88,6 +90,8 @@ class ActionRunner:
         self._do: dict[type[Any], Callable[[Any], Outcome]] = {
             PutFile: self._put,
             AppendFile: self._append,
+            Concat: self._concat,
+            Truncate: self._truncate,
             MakeDirectory: self._make_directory,
             Remove: self._remove,
             Rename: self._rename,
@@ -272,6 +276,48 @@ class ActionRunner:
             attributes=copied.attributes,
         )
         return self._publish(target, content_id, digest, op="copy", mode=copied.mode)
+
+    def _concat(self, action: Concat) -> Outcome:
+        """A new content of the extents of all: who has one of the files open still reads that one."""
+        tx, place = self._tx, self._walk.find(action.path)
+        old, joined = rules.decide_concat(place, [self._walk.find(source) for source in action.sources], action)
+        new_id, size = tx.new_content_id(), 0
+        for inode in (old, *joined):
+            contents.copy_extents(tx, inode.content.id, new_id, behind=size)
+            size += inode.content.size
+            self._check_extent_count(place.path, contents.extent_count(tx, new_id))
+        self._introducer.want(contents.chunks_of(tx, new_id), old.content.replication)
+        digest = contents.digest_of(tx, new_id)
+        contents.insert(
+            tx, new_id, size=size, digest=digest, replication=old.content.replication, attributes=old.attributes
+        )
+        for inode in joined:
+            self._delete(inode)
+            self._log("delete", inode.id, old=inode)
+        return self._publish(place, new_id, digest, op="concat")
+
+    def _truncate(self, action: Truncate) -> Outcome:
+        """A new content of the extents before the new end: who has the file open still reads all of it."""
+        tx, place = self._tx, self._walk.find(action.path)
+        verdict = rules.decide_truncate(place, action)
+        old = rules.require_file(place)
+        if verdict == "nothing":
+            return Outcome(place.path, old.version, old.etag, changed=False)
+        (cut,) = contents.window(tx, old.content.id, start=action.size, end=action.size + 1, limit=1)
+        check_cut(action.tail, cut.chunk.hex(), cut.offset, action.size - cut.position)
+        new_id = tx.new_content_id()
+        contents.copy_extents(tx, old.content.id, new_id, before=cut.position)
+        rows = rows_of(action.tail, cut.position)
+        if rows and cut.chunk.hex() not in self._introducer.facts:
+            length, digest, _ = chunks.facts(tx, cut.chunk) or (0, b"", 0)
+            self._introducer.share(cut.chunk.hex(), ChunkFacts(length, digest.hex()))
+        contents.insert_extents(tx, new_id, rows)
+        self._introducer.refer([(row.chunk, row.length) for row in rows], replication=old.content.replication)
+        digest = contents.digest_of(tx, new_id)
+        contents.insert(
+            tx, new_id, size=action.size, digest=digest, replication=old.content.replication, attributes=old.attributes
+        )
+        return self._publish(place, new_id, digest, op="truncate")
 
     # --- names --------------------------------------------------------------------------------------------------
 

@@ -6,13 +6,13 @@ enters a file only in the request that introduces it (or through the draft that 
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import xxhash
 
 from dfs.protocol.digests import EMPTY_DIGEST
-from dfs.protocol.errors import InvalidRequest
+from dfs.protocol.errors import InvalidRequest, PreconditionFailed
 from dfs.protocol.messages import Extent
 
 EXTENTS_MAX = 1 << 18
@@ -47,6 +47,21 @@ def check_extents(extents: Iterable[Extent], chunks: Mapping[str, ChunkFacts]) -
             raise InvalidRequest(
                 f"an extent is the whole chunk {extent.chunk}, but has another digest", chunk=extent.chunk
             )
+
+
+def check_cut(parts: Sequence[Extent], chunk: str, offset: int, keep: int) -> None:
+    """Check what is said to be left of an extent of `chunk` that begins at `offset`: its first `keep` bytes.
+
+    Raises  PreconditionFailed: the bytes are in another chunk by now; InvalidRequest: the parts are not these bytes
+    """
+    if any(part.chunk != chunk for part in parts):
+        raise PreconditionFailed("the bytes were moved to another chunk meanwhile; open the file again")
+    for part in parts:
+        if part.offset != offset:
+            raise InvalidRequest("the parts of an extent that is cut must follow each other from its start")
+        offset, keep = offset + part.length, keep - part.length
+    if keep:
+        raise InvalidRequest("the parts of an extent that is cut must be all that is left of it")
 
 
 def content_digest(pieces: Iterable[tuple[int, bytes]]) -> bytes:

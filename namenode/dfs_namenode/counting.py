@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dfs.protocol.clock import Clock
+from dfs_namenode.repair import PRIORITY_MISSING
 from dfs_namenode.store import work
-from dfs_namenode.store.counts import Counts, count
+from dfs_namenode.store.counts import Counts, count, unreadable_files
 from dfs_namenode.store.sqlite import SqliteStore
 
 KEPT_S = 1.0
@@ -23,6 +24,7 @@ class Counted:
 
     counts: Counts = field(default_factory=Counts)
     work_by_priority: Mapping[int, int] = field(default_factory=dict)
+    unreadable_files: int = 0
 
 
 class CountCache:
@@ -52,4 +54,6 @@ class CountCache:
 
     def _count(self) -> Counted:
         with self._store.read() as snapshot:
-            return Counted(count(snapshot), work.counts(snapshot))
+            by_priority = work.counts(snapshot)
+            unreadable = unreadable_files(snapshot) if by_priority.get(PRIORITY_MISSING) else 0
+            return Counted(count(snapshot), by_priority, unreadable)

@@ -8,7 +8,7 @@ disk was thrown away is waited for until somebody who knows says that it is gone
 from dataclasses import dataclass
 
 from dfs.protocol.errors import InvalidRequest
-from dfs_namenode.store import datanodes, garbage, meta, replicas, work
+from dfs_namenode.store import datanodes, garbage, meta, orphans, replicas, work
 from dfs_namenode.store.schema import WORK_UNDER_REPLICATED
 from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.store.transaction import Transaction
@@ -53,7 +53,7 @@ def drop_some(tx: Transaction, number: int, departed: Departed) -> bool:
         work.look_at(tx, row.chunk, why=WORK_UNDER_REPLICATED)
         if garbage.replication_of(tx, row.chunk) is not None and replicas.good_count(tx, row.chunk) == 0:
             departed.last_ones += 1
-    return bool(rows)
+    return bool(orphans.drop_some_at(tx, number, BATCH) or rows)
 
 
 def _depart(tx: Transaction, datanode: str, left: int) -> None:

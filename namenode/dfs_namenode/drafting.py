@@ -7,9 +7,10 @@ fit into one call. No other draft, and no commit without it, may use the chunk.
 from collections.abc import Iterable
 
 from dfs.protocol.errors import Conflict, NotPermitted
+from dfs.protocol.ids import id_time_ms
 from dfs.protocol.messages import Action, AppendFile, PutFile
 from dfs_namenode.introducer import Introducer
-from dfs_namenode.store import drafts
+from dfs_namenode.store import drafts, meta
 from dfs_namenode.store.drafts import Draft
 from dfs_namenode.store.transaction import Transaction
 
@@ -26,8 +27,16 @@ def open_draft(tx: Transaction, draft_id: str, principal: str) -> Draft:
 
 
 def own_draft(tx: Transaction, draft_id: str, principal: str) -> Draft | None:
-    """The draft, or None if there is none. Raises NotPermitted if it is somebody else's."""
+    """The draft, or None if there is none.
+
+    Raises   NotPermitted: it is somebody else's; Conflict: it was begun before the store was restored
+    """
     draft = drafts.find(tx, bytes.fromhex(draft_id))
+    if draft is None and 0 < id_time_ms(draft_id) <= meta.restored_ms(tx):
+        # A restore dropped it: begun anew under its id it would become a file without what was staged before.
+        raise Conflict(
+            f"the draft {draft_id} was lost when the store was restored; begin a new one", draft=draft_id
+        )  # fmt: skip
     if draft is not None and draft.principal != principal:
         raise NotPermitted(f"the draft {draft_id} is somebody else's", draft=draft_id)
     return draft

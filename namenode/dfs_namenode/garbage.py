@@ -30,10 +30,8 @@ class Verdict(Enum):
     """Not what the chunk must be."""
     DELETE = "delete"
     """Of a chunk that is condemned or deleted: the deletion did not reach this datanode, or a power cut undid it."""
-    BURY = "bury"
-    """Of no chunk, and too old to become one: a tombstone first, then the deletion."""
-    WAIT = "wait"
-    """Of no chunk yet: its writer may still commit it. Also whenever in doubt."""
+    ORPHAN = "orphan"
+    """Of no chunk yet: its writer may still commit it, or the store has lost it. It goes on record, and waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +43,28 @@ class KnownChunk:
     digest: str
 
 
-def judge_replica(
-    chunk: str,
-    *,
-    known: KnownChunk | None,
-    length: int,
-    digest: str,
-    has_row: bool,
-    now_ms: int,
-    orphan_age_ms: int,
-    latched: bool,
-) -> Verdict:
+def judge_replica(*, known: KnownChunk | None, length: int, digest: str, has_row: bool) -> Verdict:
     """Decide about one replica of a report.
 
     known    the chunk's row, None if there is none
     has_row  whether the store has a replica row for this chunk at this datanode
-    latched  the store may lag behind what datanodes have seen: nothing unknown is deleted (F63)
     """
     if known is None:
-        old = now_ms - id_time_ms(chunk) >= orphan_age_ms
-        return Verdict.BURY if old and not latched else Verdict.WAIT
+        return Verdict.ORPHAN
     if known.state != "live":
-        return Verdict.WAIT if latched else Verdict.DELETE
+        return Verdict.DELETE
     if (known.length, known.digest) != (length, digest):
         return Verdict.BAD
     return Verdict.KNOWN if has_row else Verdict.ADOPT
+
+
+def may_bury(chunk: str, *, now_ms: int, orphan_age_ms: int, latched: bool) -> bool:
+    """Whether an id without a row may get a tombstone, so that its replicas can be deleted.
+
+    Its age says that it is worth it: nobody comes to commit it any more. A store that may lag behind what datanodes
+    have seen buries nothing: what it does not know may be the files that it has lost (F63).
+    """
+    return not latched and now_ms - id_time_ms(chunk) >= orphan_age_ms
 
 
 def may_drop_row(*, since_seq: int, as_of: int, volume: str, volumes_scanned: Collection[str]) -> bool:
@@ -136,8 +131,9 @@ def safe_modes(
         modes.append("operator: deletion and repair are held back until somebody switches the safe mode off again")
     if latched:
         modes.append(
-            "history: datanodes have seen newer changes than this store has; "
-            "nothing is deleted until an operator has looked and resolved it"
+            "history: datanodes have seen newer changes than this store has; nothing is deleted until an operator "
+            "has brought back what is missing (`dfs admin rebuild --from-datanodes`) and then resolved it "
+            "(`dfs admin resolve-history`)"
         )
     if unheard:
         modes.append(f"cold start: {unheard} of {known} datanodes have not been heard yet")

@@ -21,16 +21,23 @@ from dfs_namenode.garbage import DeleteBudget
 from dfs_namenode.keys import NodeKeys
 from dfs_namenode.layout import Granting
 from dfs_namenode.liveness import Liveness, Reservations
+from dfs_namenode.monitors.backup import BackupDuty
 from dfs_namenode.monitors.balance import BalanceDuty
+from dfs_namenode.monitors.bury import Bury
 from dfs_namenode.monitors.collect import Collect
+from dfs_namenode.monitors.compact import Compaction
 from dfs_namenode.monitors.drain import Draining
+from dfs_namenode.monitors.leader import Leader
 from dfs_namenode.monitors.sweep import Sweep
+from dfs_namenode.operations.adopt import adopt
 from dfs_namenode.operations.allocate import allocate
+from dfs_namenode.operations.backup_now import backup_now
 from dfs_namenode.operations.bad_replica import bad_replica
 from dfs_namenode.operations.balance import balance
 from dfs_namenode.operations.cluster import cluster_facts
 from dfs_namenode.operations.collect_garbage import collect_garbage
 from dfs_namenode.operations.commit import commit
+from dfs_namenode.operations.composed import composed
 from dfs_namenode.operations.drop_draft import drop_draft
 from dfs_namenode.operations.forget_datanode import forget_datanode
 from dfs_namenode.operations.fsck import fsck
@@ -39,6 +46,7 @@ from dfs_namenode.operations.list_directory import list_directory
 from dfs_namenode.operations.locate import locate
 from dfs_namenode.operations.open_file import open_file
 from dfs_namenode.operations.open_many import open_many
+from dfs_namenode.operations.orphans import OrphanRules, list_orphans
 from dfs_namenode.operations.places import places
 from dfs_namenode.operations.register import register
 from dfs_namenode.operations.report import report
@@ -91,8 +99,12 @@ class Parts:
     safe_modes: Callable[[], Sequence[str]]
     sweep: Sweep
     collect: Collect
+    bury: Bury
     draining: Draining
     balancing: BalanceDuty
+    backup: BackupDuty
+    leader: Leader
+    compaction: Compaction
 
     def latest_seq(self) -> int:
         """The last durable sequence number."""
@@ -151,10 +163,17 @@ def _cluster_handlers(parts: Parts) -> Handlers:
             pulled=parts.outbox.pulled,
             chunks_left=parts.draining.left,
             balance=parts.balancing.progress(),
+            backup=await asyncio.to_thread(parts.backup.status),
+            compaction=parts.compaction.progress(),
         )
 
     async def on_collect_garbage(_: m.CollectGarbage, __: Caller) -> m.Collected:
-        return await collect_garbage(sweep=parts.sweep.turn, collect=parts.collect.turn)
+        return await collect_garbage(
+            sweep=parts.sweep.turn,
+            collect=parts.collect.turn,
+            bury=parts.bury.turn,
+            compact=parts.compaction.whole_turn,
+        )
 
     def on_bad_replica(request: m.BadReplica, _: Caller) -> m.Empty:
         with parts.store.read() as snapshot:
@@ -190,6 +209,9 @@ def _operator_handlers(parts: Parts) -> Handlers:
     async def on_balance(request: m.Balance, _: Caller) -> m.Empty:
         return await balance(request, store=store)
 
+    async def on_backup_now(request: m.BackupNow, _: Caller) -> m.BackupAnswer:
+        return await backup_now(request, make=parts.backup.now, now_ms=parts.clock.wall_ms())
+
     return {
         table.SET_DATANODE_STATE: on_set_datanode_state,
         table.FORGET_DATANODE: on_forget_datanode,
@@ -197,6 +219,7 @@ def _operator_handlers(parts: Parts) -> Handlers:
         table.RESOLVE_HISTORY: on_resolve_history,
         table.SCRUB: on_scrub,
         table.BALANCE: on_balance,
+        table.BACKUP_NOW: on_backup_now,
     }
 
 
@@ -226,7 +249,17 @@ def _write_handlers(parts: Parts) -> Handlers:
     async def on_drop_draft(request: m.DropDraft, caller: Caller) -> m.Empty:
         return await drop_draft(request, principal=caller.principal, store=parts.store, rules=rules)
 
-    return {table.COMMIT: on_commit, table.STAGE: on_stage, table.DROP_DRAFT: on_drop_draft}
+    async def on_adopt(request: m.Adopt, caller: Caller) -> m.Committed:
+        return await adopt(
+            request, principal=caller.principal, store=parts.store, cluster=parts.liveness.view, rules=rules
+        )
+
+    return {
+        table.COMMIT: on_commit,
+        table.STAGE: on_stage,
+        table.DROP_DRAFT: on_drop_draft,
+        table.ADOPT: on_adopt,
+    }
 
 
 def _datanode_handlers(parts: Parts) -> Handlers:
@@ -246,6 +279,18 @@ def _datanode_handlers(parts: Parts) -> Handlers:
             clock=parts.clock,
         )
 
+    async def on_composed(answer: m.ComposedChunk, datanode: str) -> None:
+        await composed(
+            answer,
+            datanode=datanode,
+            orders=parts.compaction.orders,
+            write=parts.leader.write,
+            cluster=parts.liveness.view,
+            keys=parts.keys,
+            window_ms=int(settings.chunk_commit_window_s * 1000),
+            keep_ms=int(settings.read_grace_s * 1000),
+        )
+
     async def on_heartbeat(request: m.Heartbeat, _: Caller) -> m.HeartbeatAnswer:
         return await heartbeat(
             request,
@@ -256,6 +301,7 @@ def _datanode_handlers(parts: Parts) -> Handlers:
             verifications=parts.verifications,
             clock=parts.clock,
             epoch=parts.facts.epoch,
+            composed=on_composed,
         )
 
     async def on_report(request: m.ChunkReport, _: Caller) -> m.Empty:
@@ -265,10 +311,6 @@ def _datanode_handlers(parts: Parts) -> Handlers:
             liveness=parts.liveness,
             outbox=parts.outbox,
             reports=parts.reports,
-            clock=parts.clock,
-            orphan_age_ms=int(settings.orphan_age_s * 1000),
-            budget=parts.budget,
-            chunks=parts.counts.last.counts.chunks,
             held_back=bool(parts.safe_modes()),
         )
 
@@ -323,6 +365,17 @@ def _read_handlers(parts: Parts) -> Handlers:
         async with walks:
             return await fsck(request, store=store, cluster=parts.liveness.view(), outbox=parts.outbox)
 
+    async def on_orphans(request: m.ListOrphans, caller: Caller) -> m.OrphansPage:
+        return await list_orphans(
+            request,
+            store=store,
+            granting=granting(caller),
+            now_ms=parts.clock.wall_ms(),
+            rules=OrphanRules(int(settings.orphan_age_s * 1000), int(settings.chunk_commit_window_s * 1000)),
+            held_back=bool(parts.safe_modes()),
+            pending=[name for name in parts.liveness.view().datanodes if parts.reports.finished_s(name) is None],
+        )
+
     async def on_places(request: m.Open, _: Caller) -> m.FilePlaces:
         return await places(request, store=store, cluster=parts.liveness.view())
 
@@ -336,4 +389,5 @@ def _read_handlers(parts: Parts) -> Handlers:
         table.USAGE: on_usage,
         table.PLACES: on_places,
         table.FSCK: on_fsck,
+        table.ORPHANS: on_orphans,
     }

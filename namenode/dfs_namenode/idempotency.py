@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dfs_namenode.op_ids import check_age, check_same
-from dfs_namenode.store import oplog
+from dfs_namenode.store import meta, oplog
 from dfs_namenode.store.transaction import Transaction
 
 A = TypeVar("A")
@@ -41,7 +41,9 @@ def once(tx: Transaction, op_id: str, digest: bytes, answer: type[A], *, retenti
     if stored is not None:
         check_same(stored.request_digest, digest)
         return _decode(stored.result, answer)
-    check_age(op_id, now_ms=tx.now_ms, retention_ms=retention_ms)
+    # What was answered between the backup and the loss of the store is not known here: those ids are too old as well.
+    known_for_ms = tx.now_ms - meta.restored_ms(tx)
+    check_age(op_id, now_ms=tx.now_ms, retention_ms=min(retention_ms, known_for_ms))
     result = do()
     oplog.keep_result(tx, key, request_digest=digest, result=_encode(result))
     return result

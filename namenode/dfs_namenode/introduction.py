@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dfs.protocol.capability import Receipt, read_receipt
-from dfs.protocol.errors import InvalidRequest, ReceiptRefused
+from dfs.protocol.errors import Conflict, InvalidRequest, ReceiptRefused
 from dfs.protocol.ids import id_time_ms
 from dfs.protocol.messages import NewChunk
 from dfs_namenode.liveness import ClusterView
@@ -122,6 +122,18 @@ def require_replicas(chunk: bytes, replicas: Iterable[tuple[str, str]], cluster:
             chunk=chunk.hex(),
             counted=found,
             needed=needed,
+        )
+
+
+def require_readable(chunk: bytes, replicas: Iterable[tuple[str, str]], cluster: ClusterView) -> None:
+    """Raise Conflict unless some replica of a chunk without receipts can be read now.
+
+    replicas   datanode and volume of those that are reported
+    """
+    if not any(cluster.serves(datanode, volume) for datanode, volume in replicas):
+        raise Conflict(
+            f"no datanode that has the chunk {chunk.hex()} can be read from now; wait until one is back",
+            chunk=chunk.hex(),
         )
 
 

@@ -18,7 +18,8 @@ from dfs.protocol.capability import KEY_BYTES, derive_key
 from dfs.protocol.errors import Conflict
 
 _FILE = "secret"
-_NEW_FILE = "secret.new"
+NEW_FILE = "secret.new"
+"""A secret whose store may not be there yet."""
 _KEYS_CACHED_MAX = 10_000
 
 
@@ -54,7 +55,7 @@ class NodeKeys:
 def prepare_secret(directory: str, cluster: str) -> None:
     """Write the secret of a new cluster, durably, under its temporary name. Before the id goes into the store."""
     content = msgspec.json.encode(_SecretFile(cluster, secrets.token_bytes(KEY_BYTES).hex()))
-    path = os.path.join(directory, _NEW_FILE)
+    path = os.path.join(directory, NEW_FILE)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
@@ -69,7 +70,7 @@ def publish_secret(directory: str, cluster: str) -> bytes:
 
     Raises Conflict: the file is missing, damaged, or another cluster's.
     """
-    path, new_path = os.path.join(directory, _FILE), os.path.join(directory, _NEW_FILE)
+    path, new_path = os.path.join(directory, _FILE), os.path.join(directory, NEW_FILE)
     if not os.path.exists(path) and os.path.exists(new_path):
         _read(new_path, cluster)
         os.rename(new_path, path)

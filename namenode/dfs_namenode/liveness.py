@@ -210,6 +210,8 @@ class _Heard:
 
     node: Datanode
     at_s: float | None = None
+    beat: int = 0
+    """The highest of this life."""
     suspected_by: dict[str, float] = field(default_factory=dict)
 
 
@@ -222,13 +224,18 @@ class Liveness:
         self._dead_after_s = dead_after_s
         self._started_s = clock.monotonic_s()
         self._heard: dict[str, _Heard] = {}
+        self._unkeyed: set[str] = set()
         self._members: tuple[Member, ...] = ()
         self._members_version = 0
         self._view = ClusterView()
         self._view_at_s = float("-inf")
 
-    def load(self, known: Sequence[Datanode]) -> None:
-        """Begin with the datanodes that the store knows: silent since now."""
+    def load(self, known: Sequence[Datanode], *, unkeyed: Collection[str] = ()) -> None:
+        """Begin with the datanodes that the store knows: silent since now.
+
+        unkeyed  those that can check no capability before they have registered anew, since the store was restored
+        """
+        self._unkeyed = set(unkeyed)
         for node in known:
             self._heard[node.id] = _Heard(replace(node, state="live", silence_s=None))
         self._membership_changed()
@@ -236,6 +243,7 @@ class Liveness:
     def registered(self, node: Datanode) -> None:
         """Take over a new life, or the first one, of a datanode."""
         self._heard[node.id] = _Heard(node, self._clock.monotonic_s())
+        self._unkeyed.discard(node.id)
         self._membership_changed()
 
     def heard(
@@ -260,6 +268,14 @@ class Liveness:
                 self._heard[peer].suspected_by[datanode] = now_s
         if changed or suspects or was_silent_s >= self._stale_after_s:
             self._view_at_s = float("-inf")
+
+    def in_order(self, datanode: str, beat: int) -> bool:
+        """Whether a heartbeat of a known life is no late copy: nothing that was sent after it has been heard."""
+        heard = self._heard[datanode]
+        if beat and beat < heard.beat:
+            return False
+        heard.beat = max(heard.beat, beat)
+        return True
 
     def decided(self, datanode: str, admin_state: AdminState, *, until_ms: int = 0) -> None:
         """An operator's decision about a datanode is in the store."""
@@ -320,7 +336,7 @@ class Liveness:
             silent_s = now_s - (self._started_s if heard.at_s is None else heard.at_s)
             datanodes[heard.node.id] = replace(
                 heard.node,
-                state=self._state(silent_s),
+                state=self._state(max(silent_s, self._stale_after_s) if heard.node.id in self._unkeyed else silent_s),
                 silence_s=None if heard.at_s is None else silent_s,
                 suspect=heard.node.id in suspects,
             )

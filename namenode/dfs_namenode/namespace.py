@@ -8,6 +8,7 @@ Every error names the path at fault first, as `ls` would. A missing parent is re
 component, since nothing can be said about that.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from dfs.protocol.errors import (
@@ -20,7 +21,7 @@ from dfs.protocol.errors import (
     NotADirectory,
     PreconditionFailed,
 )
-from dfs.protocol.messages import AppendFile, Copy, Entry, MakeDirectory, PutFile, Remove, Rename
+from dfs.protocol.messages import AppendFile, Concat, Copy, Entry, MakeDirectory, PutFile, Remove, Rename, Truncate
 from dfs.protocol.names import join_path
 from dfs_namenode.store.schema import KIND_DIRECTORY, KIND_FILE, ROOT_INODE
 
@@ -265,6 +266,25 @@ def decide_copy(source: Place, target: Place, action: Copy) -> Literal["create",
     if not action.overwrite:
         raise FileExists(f"{target.path}: already exists", path=target.path)
     return "replace"
+
+
+def decide_concat(place: Place, sources: Sequence[Place], action: Concat) -> tuple[Inode, list[Inode]]:
+    """The file that grows, and those that are joined to it."""
+    target = require_file(place)
+    require_version(place, action.if_version)
+    joined = [require_file(source) for source in sources]
+    if len({target.id, *(inode.id for inode in joined)}) <= len(joined):
+        raise Conflict(f"{place.path}: a file can't be joined to itself, nor twice", path=place.path)
+    return target, joined
+
+
+def decide_truncate(place: Place, action: Truncate) -> Literal["cut", "nothing"]:
+    """Whether a file becomes shorter."""
+    old = require_file(place)
+    require_version(place, action.if_version)
+    if action.size > old.content.size:
+        raise InvalidRequest(f"{place.path}: has {old.content.size} bytes, and is only made shorter", path=place.path)
+    return "nothing" if action.size == old.content.size else "cut"
 
 
 def merge_attributes(path: str, old: dict[str, str], new: dict[str, str] | None, drop: list[str]) -> dict[str, str]:

@@ -28,6 +28,16 @@ PRIORITY_SURPLUS = 5
 PRIORITY_MISSING = 9
 """Work rows are read in this order. A missing chunk comes last: all that can be done is to wait."""
 
+PRIORITY_NAMES = {
+    PRIORITY_ONE_LEFT: "one_left",
+    PRIORITY_FEW_LEFT: "few_left",
+    PRIORITY_BAD: "bad",
+    PRIORITY_MOVING: "moving",
+    PRIORITY_SURPLUS: "surplus",
+    PRIORITY_MISSING: "missing",
+}
+"""What the priorities are called in metrics."""
+
 SMALL_BYTES = 64 << 20
 SMALL_COMMANDS_MAX = 16
 """Beyond its streams a datanode may be given small repairs, up to so many bytes and so many in all: it queues them,
@@ -136,9 +146,12 @@ def priority_of(good: int, wanted: int, bad: int = 0, *, counted: int | None = N
 
 
 def standing(replicas: Collection[Replica], cluster: ClusterView, *, wanted: int) -> tuple[Tally, int | None]:
-    """What of a chunk counts, and where it stands in the work table."""
+    """What of a chunk counts, and where it stands in the work table.
+
+    A bad replica that is out of reach makes no work: nobody reads it, and it is looked at when its place is back.
+    """
     found = tally([(r.datanode, r.volume) for r in replicas if r.good], cluster, wanted=wanted)
-    bad = sum(not r.good for r in replicas)
+    bad = sum(not r.good and cluster.serves(r.datanode, r.volume) for r in replicas)
     return found, priority_of(found.at_hand, wanted, bad, counted=found.counted)
 
 
@@ -167,7 +180,8 @@ def plan(
         if priority != need.priority:
             instructions.append(Reprioritise(need.chunk, priority))
         if priority == PRIORITY_BAD:
-            instructions += [DropReplica(need.chunk, r.datanode) for r in bad if cluster.state(r.datanode) != "dead"]
+            # On a failed volume nothing can be deleted: a "deleted" from there would let the bad one return as good.
+            instructions += [DropReplica(need.chunk, r.datanode) for r in bad if cluster.serves(r.datanode, r.volume)]
         elif priority != PRIORITY_SURPLUS:
             # Where nothing good is left, the bad ones may still have every block among them.
             sources = found.readable or [r.datanode for r in bad if cluster.serves(r.datanode, r.volume)]

@@ -57,6 +57,14 @@ class NamenodeSettings:
     change_retention_s: float = setting(7 * _DAY_S, "How long the change log is kept.")
     draft_idle_s: float = setting(7 * _DAY_S, "How long an upload that nobody touches is kept.")
 
+    backup_interval_s: float = setting(
+        60.0,
+        "How often what changed is backed up into the cluster itself: what a lost store may cost. 0: never.",
+    )
+    backup_snapshot_interval_s: float = setting(
+        _DAY_S, "Age at which the last copy of the whole store is replaced by a new one, if anything changed."
+    )
+
     monitor_interval_s: float = setting(3.0, "Pause between two turns of the loops that repair and clean up.")
     repair_streams: int = setting(2, "Repairs that one datanode sends, and that one takes, at a time.")
     command_timeout_s: float = setting(30.0, "A command to a datanode that has no answer by then is given again.")
@@ -69,6 +77,10 @@ class NamenodeSettings:
         32 << 20, "How fast `balance` copies, over all datanodes: slow enough that nobody notices it."
     )
 
+    compaction_bytes_per_s: int = setting(
+        16 << 20, "How fast the live bytes of chunks that are mostly dead are copied into new ones, over all datanodes."
+    )
+
     def __post_init__(self) -> None:
         for name, low, high in (
             ("replication", 1, REPLICATION_MAX),
@@ -76,9 +88,12 @@ class NamenodeSettings:
             ("pack_limit_bytes", 0, CHUNK_SIZE_MAX),
             ("heartbeat_interval_s", 0.05, 3600.0),
             ("monitor_interval_s", 0.05, 3600.0),
+            ("backup_interval_s", 0.0, _DAY_S),
+            ("backup_snapshot_interval_s", 1.0, 365 * _DAY_S),
             ("repair_streams", 1, 64),
             ("reports_at_once", 1, 1000),
             ("balance_bytes_per_s", 1, 1 << 40),
+            ("compaction_bytes_per_s", 1, 1 << 40),
             ("delete_share_per_hour", 0.0, 1.0),
         ):
             value = getattr(self, name)

@@ -10,7 +10,7 @@ import xxhash
 from dfs.protocol import chunk_format as fmt
 from dfs.protocol.chunk_format import Footer, Header
 from dfs.protocol.digests import block_table, root_digest
-from dfs.protocol.errors import CorruptReplica
+from dfs.protocol.errors import CorruptReplica, DigestMismatch
 from dfs_datanode.chunk_file import ChunkReader
 from dfs_datanode.disk import Disk
 from fixtures.disks import make_store
@@ -37,6 +37,14 @@ FOOTER = bytes.fromhex("caa726f609b1b54f").ljust(4032, b"\0") + bytes.fromhex(
 )
 WIRE_FOOTER = bytes.fromhex("caa726f609b1b54f 1300000000000000 b145d2a67f8832fa37435455242b0011")
 FILE = HEADER + DATA.ljust(4096, b"\0") + FOOTER
+HINTS = bytes.fromhex("01 68696e7473 5117b47d7bd1245b")
+WIRE_FOOTER_WITH_HINTS = WIRE_FOOTER[:8] + HINTS + WIRE_FOOTER[8:]
+FOOTER_WITH_HINTS = (bytes.fromhex("caa726f609b1b54f") + HINTS).ljust(4032, b"\0") + bytes.fromhex(
+    "1300000000000000 01000000 0e000000"
+    "b145d2a67f8832fa37435455242b0011"
+    "018bcfe568000123456789abcdef0123"
+    "1604c16d97383120 444653464f4f5431"
+)
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "chunk-format.md"
 
 
@@ -63,6 +71,36 @@ def test_a_datanode_writes_exactly_the_golden_file(tmp_path: Path) -> None:
         writer.finish(WIRE_FOOTER)
     assert Path(volume.path_of(CHUNK)).read_bytes() == FILE
     assert volume.path_of(CHUNK) == os.path.join(str(tmp_path), "chunks", "23", f"{CHUNK}.chunk")
+
+
+def test_hints_are_written_as_they_always_were(tmp_path: Path) -> None:
+    table = block_table(DATA)
+    root = root_digest(len(DATA), table)
+    assert fmt.encode_wire_footer(len(DATA), table, root, HINTS) == WIRE_FOOTER_WITH_HINTS
+    assert fmt.wire_size(len(DATA), len(HINTS)) == len(DATA) + len(WIRE_FOOTER_WITH_HINTS)
+    assert fmt.check_wire_footer(WIRE_FOOTER_WITH_HINTS, len(DATA), table, root) == HINTS
+    assert fmt.encode_footer(Footer(CHUNK, len(DATA), table, root, HINTS)) == FOOTER_WITH_HINTS
+    store = make_store(tmp_path)
+    header = Header(CLUSTER, LINEAGE, CHUNK, len(DATA), CREATED_MS)
+    with store.storing(header, len(DATA), hints=len(HINTS)) as (writer, volume):
+        writer.write(DATA)
+        writer.finish(WIRE_FOOTER_WITH_HINTS)
+    assert Path(volume.path_of(CHUNK)).read_bytes() == HEADER + DATA.ljust(4096, b"\0") + FOOTER_WITH_HINTS
+    assert store.open(CHUNK).read_hints() == HINTS
+
+
+def test_every_single_flipped_byte_of_a_wire_footer_is_noticed() -> None:
+    table = block_table(DATA)
+    root = root_digest(len(DATA), table)
+    for footer in (WIRE_FOOTER, WIRE_FOOTER_WITH_HINTS):
+        for place in range(len(footer)):
+            with pytest.raises(DigestMismatch):
+                fmt.check_wire_footer(
+                    footer[:place] + bytes([footer[place] ^ 1]) + footer[place + 1 :], len(DATA), table, root
+                )
+    for size in range(len(WIRE_FOOTER)):
+        with pytest.raises(DigestMismatch):
+            fmt.check_wire_footer(WIRE_FOOTER[:size], len(DATA), table, root)
 
 
 def test_a_datanode_reads_the_golden_file(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ HEALING_WALKS = WALKS // 5
 def test_twenty_thousand_walks_lose_no_acknowledged_file_and_commit_no_buried_id() -> None:
     reached = walk_many(World(), WALKS)
     # A walk that never gets to the dangerous places proves nothing.
-    assert min(reached.files, reached.buried, reached.deleted) > WALKS // 400, reached
+    assert min(reached.files, reached.buried, reached.deleted, reached.adopted) > WALKS // 400, reached
 
 
 def test_walks_with_repair_trimming_and_draining_lose_no_acknowledged_file() -> None:  # F67 F69
@@ -52,8 +52,8 @@ def without_a_second_look_at_references(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_respect_for_the_unknown(patch: pytest.MonkeyPatch) -> None:
-    def judge(chunk: str, *, known: Any, **facts: Any) -> Verdict:
-        return Verdict.DELETE if known is None else rules.judge_replica(chunk, known=known, **facts)
+    def judge(*, known: Any, **facts: Any) -> Verdict:
+        return Verdict.DELETE if known is None else rules.judge_replica(known=known, **facts)
 
     patch.setattr(report, "judge_replica", judge)
 

@@ -1,13 +1,17 @@
 """The two ends of the wire against each other and against strangers: limits, taken-over bodies, broken connections."""
 
+import asyncio
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import msgspec
 import pytest
+import requests
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -18,8 +22,19 @@ from dfs.protocol import messages as m
 from dfs.protocol import operations as o
 from dfs.protocol.chunk_format import wire_size
 from dfs.protocol.digests import BLOCK_SIZE, block_table, root_digest
-from dfs.protocol.guard import HEAD_BYTES_MAX, BodySource, _Server, bind, encode_request_line, run_server, take_body
+from dfs.protocol.guard import (
+    HEAD_BYTES_MAX,
+    BodySource,
+    _Server,
+    bind,
+    encode_request_line,
+    run_server,
+    take_body,
+    wait_showing_life,
+)
+from dfs.protocol.interim import INTERIM, INTERIM_EVERY_S
 from dfs.protocol.server import (
+    EXTENSION,
     ASGIApp,
     Caller,
     Receive,
@@ -31,7 +46,7 @@ from dfs.protocol.server import (
     send_answer,
     send_error,
 )
-from dfs.protocol.transport import Transport, receipts_wait_s
+from dfs.protocol.transport import Transport, patience
 
 CHUNK = "0123456789abcdef" * 2
 SEED = 20260101
@@ -61,8 +76,6 @@ def an_app(loop_only: bool = False) -> ASGIApp:
         raise ZeroDivisionError("a bug")
 
     async def put(scope: Scope, receive: Receive, send: Send, _chunk: str) -> None:
-        import asyncio
-
         if header(scope, o.HEADER_CAPABILITY) == "refuse":
             await send_error(send, e.NotPermitted("this capability is not one"), unread=receive)
             return
@@ -271,6 +284,7 @@ HOST = b"Host: x\r\nDfs-Protocol: 1\r\n"
         (b"POST /v1/stat HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n\xff\xfe", 400),
         (b"POST /v1/stat HTTP/1.1\r\n" + HOST + b"Content-Length: 200000\r\n\r\n" + b"[" * 200_000, 400),
         (b"POST /v1/stat HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999\r\n\r\n", 413),
+        (b"POST /v1/stat HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n", 413),
         (b"POST /v1/stat HTTP/1.1\r\n" + HOST + b"Content-Length: +5\r\n\r\n{}   ", 400),
         (b"POST /v1/stat HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400),
         (b"POST /v1/nope HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}", 400),
@@ -336,9 +350,81 @@ def test_the_announced_size_of_a_put_covers_data_and_footer() -> None:
 
 
 def test_whoever_waits_for_a_silent_datanode_gives_up_before_those_who_wait_for_him() -> None:  # F10
-    for length in (1, 1 << 20, 64 << 20, 1 << 30):
-        waits = [receipts_wait_s(15.0, length, behind) for behind in (2, 1, 0)]
-        assert waits[0] - waits[1] >= 1
-        assert waits[1] - waits[2] >= 1
-    assert receipts_wait_s(15.0, 4096, 2) <= 10
-    assert receipts_wait_s(15.0, 64 << 20, 0) == 15
+    waits = [patience(5.0, 15.0, behind) for behind in (2, 1, 0)]
+    for longer, shorter in pairwise(waits):
+        assert longer.silence_s - shorter.silence_s >= 2 * INTERIM_EVERY_S
+        assert longer.in_all_s - shorter.in_all_s >= 1
+    assert waits[0].silence_s <= 8, "what it takes to send the chunk again must fit into ten seconds, too"
+    assert waits[2] == (5, 15)
+
+
+@contextmanager
+def answering(*parts: tuple[float, bytes]) -> Iterator[str]:
+    """A server that takes one request, and says these things after these seconds each."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            sock, _ = listening.accept()
+            with sock:
+                for pause_s, part in parts:
+                    time.sleep(pause_s)
+                    try:
+                        sock.sendall(part)
+                    except OSError:
+                        return
+                sock.recv(1 << 16)
+                time.sleep(0.1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
+
+
+def put_one_byte(url: str, **waits: float) -> m.StoredChunk:
+    table = block_table(b"x")
+    return Transport(**waits).put_chunk(
+        url, chunk="0" * 32, capability="", pieces=[b"x"], length=1, table=table, root=root_digest(1, table)
+    )
+
+
+def test_a_sender_waits_for_whoever_shows_signs_of_life_and_no_longer_than_in_all() -> None:  # F10
+    body = msgspec.json.encode(m.StoredChunk(receipts=["r"]))
+    answer = b"HTTP/1.1 201 Created\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with answering(*[(0.2, INTERIM)] * 5, (0.2, answer)) as url:
+        assert put_one_byte(url, no_progress_s=0.6, receipts_s=30.0).receipts == ["r"]
+    with answering((1.5, answer)) as url, pytest.raises(e.OutcomeUnknown, match="no progress"):
+        put_one_byte(url, no_progress_s=0.6, receipts_s=30.0)
+    with answering(*[(0.2, INTERIM)] * 10, (0.0, answer)) as url, pytest.raises(e.OutcomeUnknown, match="no progress"):
+        put_one_byte(url, no_progress_s=0.6, receipts_s=1.0)
+
+
+@pytest.mark.parametrize("loop_only", [False, True], ids=["socket", "loop"])
+def test_a_server_that_works_on_an_answer_says_so_and_the_connection_stays_good(loop_only: bool) -> None:  # F10
+    async def put(scope: Scope, receive: Receive, send: Send, _chunk: str) -> None:
+        connection = scope["extensions"].get(EXTENSION)
+        if loop_only:
+            scope["extensions"] = {}
+        async with take_body(scope, receive, length=content_length(scope) or 0, idle_s=5) as source:
+            scope["extensions"] = {EXTENSION: connection}
+
+            def store() -> m.StoredChunk:
+                read_all(source)
+                time.sleep(2.5)
+                return m.StoredChunk(receipts=["r"])
+
+            stored = asyncio.get_running_loop().run_in_executor(None, store)
+            await wait_showing_life(stored, scope, source)
+        await send_answer(send, 201, msgspec.json.encode(stored.result()))
+
+    with served(protocol_app({}, bytes_handlers={o.PUT_CHUNK: put}, otherwise=Starlette())) as url:
+        transport = Transport(no_progress_s=1.2)
+        for _ in range(2):
+            assert send_chunk(transport, url, b"y" * 100_000) == ["r"]
+        assert transport._pool.idle(url) == 1
+        transport.close()
+        # Any HTTP client passes over them.
+        answer = requests.put(
+            f"{url}{o.PUT_CHUNK.path.format(chunk=CHUNK)}", b"z", headers={o.HEADER_PROTOCOL: "1"}, timeout=10
+        )
+        assert answer.json() == {"receipts": ["r"], "failed": []}

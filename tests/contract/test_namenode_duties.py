@@ -13,9 +13,12 @@ import pytest
 from dfs.protocol import messages as m
 from dfs.protocol import operations as table
 from dfs.protocol.capability import check_capability, register_proof
+from dfs.protocol.chunk_format import file_size
 from dfs.protocol.errors import Conflict, NoSpace, NotEnoughDatanodes, ReceiptRefused, StaleIncarnation
+from dfs.protocol.hints import HINTS_MAX
 from dfs.protocol.ids import new_id
 from dfs_namenode.__main__ import main as operator
+from dfs_namenode.history import IDS_JUMP, lags
 from dfs_namenode.monitors.repair import Repair
 from dfs_namenode.store import meta, work
 from dfs_namenode.store.sqlite import SqliteStore
@@ -173,7 +176,9 @@ def test_an_orphan_is_deleted_only_behind_its_tombstone_and_when_it_is_old(bench
     bench.report(papers[0])
     assert bench.obey(papers[0]) == []
     bench.machine.advance(DAY_S + 1)
-    bench.report(papers[0])
+    for paper in papers:
+        bench.beat(paper)
+    bench.turn("bury")
     assert bench.rows("SELECT state FROM chunk") == [(2,)]
     assert bench.obey(papers[0]) == ["DeleteReplicas"]
     assert orphan not in papers[0].disk
@@ -186,15 +191,17 @@ def test_unknown_replicas_are_buried_no_faster_than_the_brake_allows(tmp_path: P
     bench.obey(paper)
     paper.disk = {new_id(bench.machine.now_ms - 2 * DAY_S * 1000) for _ in range(10)}
     bench.report(paper)
+    bench.turn("bury")
     bench.obey(paper)
     assert len(paper.disk) == 7
-    bench.report(paper)
+    bench.turn("bury")
     assert bench.obey(paper) == []
+    assert [mode.split(":")[0] for mode in bench.status().safe_modes] == ["brake"]
     bench.machine.advance(20)
     bench.beat(paper)
     bench.machine.advance(3600)
     bench.beat(paper)
-    bench.report(paper)
+    bench.turn("bury")
     bench.obey(paper)
     assert len(paper.disk) == 4
     bench.close()
@@ -234,6 +241,56 @@ def test_a_replica_that_a_reader_complains_about_is_checked_and_replaced_before_
     assert bench.rows("SELECT count(*) FROM work") == [(0,)]
 
 
+def test_a_late_copy_of_a_heartbeat_does_not_undo_what_a_later_one_said(
+    bench: Bench, papers: list[Paper]
+) -> None:  # F20 F40
+    chunk = bench.put("/f", papers[:3])
+    facts = bench.rows("SELECT length, digest FROM chunk")[0]
+    stored = m.StoredReplica(chunk=chunk, length=facts[0], digest=facts[1].hex(), volume=papers[0].volume)
+    bench.beat(papers[0], stored=[stored], beat=4)
+    bench.beat(papers[0], checked=[m.CheckedReplica(chunk=chunk, good=False, why="damaged")], beat=5)
+    bad = bench.rows("SELECT datanode FROM replica WHERE state = 1")
+    assert bad == [(1,)]
+    with pytest.raises(Conflict, match="later heartbeat"):
+        bench.beat(papers[0], stored=[stored], beat=4)
+    assert bench.rows("SELECT datanode FROM replica WHERE state = 1") == bad
+    bench.beat(papers[0], stored=[stored], beat=6)
+    assert bench.rows("SELECT datanode FROM replica WHERE state = 1") == [], "a later one is believed"
+
+
+def test_a_pull_that_its_datanode_names_is_planned_no_second_time(bench: Bench, papers: list[Paper]) -> None:  # F57
+    chunk = bench.put("/f", papers[:2])
+    bench.turn("repair")
+    targets = [paper for paper in papers[2:] if bench.beat(paper).commands]
+    assert len(targets) == 1
+    for _ in range(4):
+        bench.machine.advance(20)
+        for paper in papers:
+            assert bench.beat(paper, pulling=[chunk] if paper in targets else []).commands == []
+        bench.turn("repair")
+
+
+def test_a_new_chunk_needs_room_for_its_whole_file(bench: Bench, papers: list[Paper]) -> None:  # F32
+    length = 1 << 20
+    with_room_for = {
+        size: [
+            m.VolumeState(id=paper.volume, state="in_service", capacity_bytes=1 << 40, free_bytes=size)
+            for paper in papers
+        ]
+        for size in (length, file_size(length, HINTS_MAX) - 1, file_size(length, HINTS_MAX))
+    }
+    for size, volumes in with_room_for.items():
+        for paper, volume in zip(papers, volumes, strict=True):
+            bench.beat(paper, volumes=[volume])
+        if size < file_size(length, HINTS_MAX):
+            with pytest.raises(NoSpace):
+                bench.call(table.ALLOCATE, m.Allocate(count=1, length=length, replication=4))
+        else:
+            bench.call(table.ALLOCATE, m.Allocate(count=1, length=length, replication=4))
+            with pytest.raises(NoSpace):
+                bench.call(table.ALLOCATE, m.Allocate(count=1, length=length, replication=4))
+
+
 def test_a_restarted_namenode_knows_its_datanodes_and_fences_old_lives(bench: Bench, papers: list[Paper]) -> None:
     bench.restart()
     assert bench.beat(papers[0]).commands == []
@@ -245,6 +302,25 @@ def test_a_restarted_namenode_knows_its_datanodes_and_fences_old_lives(bench: Be
                 datanode="dn1", incarnation=1, boot=new_id(9), lineage="a" * 32, seq_seen=0, volumes=papers[0].volumes()
             ),
         )
+
+
+def test_a_copy_of_the_store_from_before_a_later_leader_is_known_by_its_number(bench: Bench) -> None:  # F63 F78
+    with bench.store.read() as snapshot:
+        copied = meta.last_seq(snapshot)
+    bench.store.write_blocking(meta.take_lead)
+    with bench.store.read() as snapshot:
+        assert lags(seq_seen=meta.last_seq(snapshot), last_seq=copied), "although nothing else has changed"
+
+
+def test_no_number_of_a_content_is_given_out_by_two_histories(bench: Bench, papers: list[Paper]) -> None:  # F63 I3
+    before = bench.rows("SELECT inode, content FROM counters")[0]
+    for seen in (50_000, 5_000_000):
+        papers[0].seq_seen = seen
+        bench.beat(papers[0])
+    inode, content = bench.rows("SELECT inode, content FROM counters")[0]
+    assert (inode, content) == (before[0] + IDS_JUMP, before[1] + IDS_JUMP), (
+        "what lost readers have open is none of ours"
+    )
 
 
 def test_a_new_life_gets_the_next_incarnation_and_a_repeated_registration_the_same(
@@ -279,9 +355,11 @@ def test_a_store_that_is_older_than_its_datanodes_deletes_nothing_unknown(bench:
     for paper in papers:
         bench.beat(paper)
     assert [mode.split(":")[0] for mode in bench.status().safe_modes] == ["history"]
+    bench.turn("bury")
+    assert bench.beat(papers[0]).commands == []
     bench.store.write_blocking(meta.clear_latch)
-    bench.report(papers[0])
-    assert bench.obey(papers[0]) == ["DeleteReplicas"]
+    bench.turn("bury")
+    assert bench.obey(papers[0]) == ["DeleteReplicas"], "it is on record, and needs no other report"
 
 
 def test_a_leader_that_was_replaced_writes_nothing_more(bench: Bench, papers: list[Paper]) -> None:
@@ -543,7 +621,7 @@ def test_a_report_deletes_nothing_while_the_namenode_waits_for_the_others(bench:
     for paper in papers:
         bench.beat(paper)
     assert bench.status().safe_modes == []
-    bench.report(papers[0])
+    bench.turn("bury")
     assert bench.rows("SELECT state FROM chunk") == [(2,)]
     assert bench.obey(papers[0]) == ["DeleteReplicas"]
 

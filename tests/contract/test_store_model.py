@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from dfs.protocol.digests import tree_digest
 from dfs.protocol.errors import (
     Conflict,
     DfsError,
@@ -23,7 +24,19 @@ from dfs.protocol.errors import (
     IsADirectory,
     NotADirectory,
 )
-from dfs.protocol.messages import Action, AppendFile, Copy, MakeDirectory, PutFile, Remove, Rename, StagedExtent
+from dfs.protocol.messages import (
+    Action,
+    AppendFile,
+    Concat,
+    Copy,
+    Extent,
+    MakeDirectory,
+    PutFile,
+    Remove,
+    Rename,
+    StagedExtent,
+    Truncate,
+)
 from dfs_namenode.store import garbage
 from dfs_namenode.store.sqlite import SqliteStore
 from fixtures.namenode_store import Bench, FakeClock, whole
@@ -81,6 +94,20 @@ class Model:
         if path not in self.tree and not create:
             raise FileNotFound("")
         self.tree[path] = (self.tree.get(path) or b"") + data
+
+    def concat(self, path: Path, sources: list[Path]) -> None:
+        for named in (path, *sources):
+            self._require(named)
+            if self.is_directory(named):
+                raise IsADirectory("")
+        if len({path, *sources}) <= len(sources):
+            raise Conflict("")
+        self.tree[path] = b"".join(self.tree[named] or b"" for named in (path, *sources))
+        for source in sources:
+            del self.tree[source]
+
+    def truncate(self, path: Path, size: int) -> None:
+        self.tree[path] = (self.tree[path] or b"")[:size]
 
     def mkdir(self, path: Path, *, parents: bool, exist_ok: bool) -> None:
         self._walk(path, make=parents)
@@ -212,6 +239,26 @@ class NamespaceMachine(RuleBasedStateMachine):
         chunk = self._chunk(old + data)
         action = AppendFile(path=text(path), extents=[whole(chunk)], drop_tail=True, if_version=opened.entry.version)
         self._both(*self._try(lambda m: m.append(path, data, create=False)), action, chunks=[chunk])
+
+    @rule(path=PATHS, sources=st.lists(PATHS, min_size=1, max_size=3))
+    def concat(self, path: Path, sources: list[Path]) -> None:
+        action = Concat(path=text(path), sources=[text(source) for source in sources])
+        self._both(*self._try(lambda m: m.concat(path, sources)), action)
+
+    @rule(path=PATHS, cut=st.integers(0, 8))
+    def truncate(self, path: Path, cut: int) -> None:
+        data = self.model.tree.get(path)
+        if data is None:
+            return
+        size = max(0, len(data) - cut)
+        opened = self.bench.open(text(path))
+        tail = []
+        for extent in opened.layout.extents:
+            if extent.position < size < extent.position + extent.length:
+                left = data[extent.position : size]
+                tail = [Extent(extent.chunk, extent.offset, len(left), tree_digest(left))]
+        action = Truncate(path=text(path), size=size, tail=tail, if_version=opened.entry.version)
+        self._both(*self._try(lambda m: m.truncate(path, size)), action)
 
     @rule(path=PATHS, parents=MOSTLY, exist_ok=st.booleans())
     def mkdir(self, path: Path, parents: bool, exist_ok: bool) -> None:

@@ -1,8 +1,9 @@
 """A disk that hangs: heartbeats flow, and its volume goes out of service alone until it answers again."""
 
-import fcntl
 import os
 import random
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,31 +11,26 @@ from pathlib import Path
 import pytest
 
 from dfs.protocol import messages as m
+from dfs.protocol.chunk_format import encode_wire_footer
 from dfs.protocol.digests import block_table, root_digest
 from dfs.protocol.transport import Transport
 from dfs.testing import Impossible, SmallDisk
 from fixtures.datanode_process import DatanodeProcess, wait_until
 from fixtures.fake_namenode import FakeNamenode
 
-FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
-"""Of linux/fs.h: whoever writes to the file system waits, in the kernel, until it is thawed."""
 PROBE_TIMEOUT_S = 1.5
 
 
 @contextmanager
-def frozen(path: str) -> Iterator[None]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def hanging(disk: SmallDisk) -> Iterator[None]:
     try:
-        try:
-            fcntl.ioctl(fd, FIFREEZE, 0)
-        except OSError as error:
-            pytest.skip(f"this file system can't be frozen: {error}")
-        try:
-            yield
-        finally:
-            fcntl.ioctl(fd, FITHAW, 0)
+        disk.hang()
+    except Impossible as reason:
+        pytest.skip(str(reason))
+    try:
+        yield
     finally:
-        os.close(fd)
+        disk.answer_again()
 
 
 def put(namenode: FakeNamenode, datanode: DatanodeProcess, data: bytes) -> tuple[str, m.StoredChunk]:
@@ -88,7 +84,7 @@ def test_a_disk_that_hangs_takes_only_its_own_volume_out_of_service(tmp_path: Pa
                 return [volume.state for volume in namenode.heartbeats[-1].volumes] if namenode.heartbeats else []
 
             wait_until(lambda: states() == ["in_service", "in_service"])
-            with frozen(disk.path):
+            with hanging(disk):
                 wait_until(lambda: states() == ["failed", "in_service"], 30)
                 beats = len(namenode.heartbeats)
                 for _ in range(3):
@@ -97,3 +93,32 @@ def test_a_disk_that_hangs_takes_only_its_own_volume_out_of_service(tmp_path: Pa
                     assert get(namenode, datanode, chunk, len(data)) == data
                 wait_until(lambda: len(namenode.heartbeats) > beats + 5)
             wait_until(lambda: states() == ["in_service", "in_service"], 30)
+
+
+def test_a_disk_that_is_slow_but_alive_fails_no_chunk(tmp_path: Path) -> None:  # F10 F52
+    try:
+        small = SmallDisk(str(tmp_path), 64 << 20)
+    except Impossible as reason:
+        pytest.skip(str(reason))
+    data = random.Random(2).randbytes(300_000)
+    with small as disk, FakeNamenode() as namenode:
+        directory = os.path.join(disk.path, "datanode")
+        with DatanodeProcess(tmp_path / "log", namenode.url, "dn0", dirs=[directory]) as datanode:
+            datanode.wait_ready()
+            chunk = namenode.new_chunk()
+            table = block_table(data)
+            outgoing = Transport(no_progress_s=1.0).begin_put(
+                datanode.url, chunk=chunk, capability=namenode.capability("w", chunk, ["dn0"]), length=len(data)
+            )
+            with hanging(disk):
+                thaw = threading.Timer(3, disk.answer_again)
+                thaw.start()
+                outgoing.send(data)
+                outgoing.send(encode_wire_footer(len(data), table, root_digest(len(data), table)))
+                began = time.monotonic()
+                stored = outgoing.finish()
+                waited_s = time.monotonic() - began
+                thaw.join()
+            # Three times as long as silence is endured, but it was not silent.
+            assert waited_s > 2
+            assert namenode.receipts(stored) == ["dn0"]

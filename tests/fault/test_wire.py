@@ -1,12 +1,19 @@
 """The network damages, loses, doubles and holds up messages: nothing of it is stored, served, or done twice."""
 
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 import dfs
+from dfs.namenodes import Namenodes
+from dfs.protocol import operations
+from dfs.protocol.clock import SystemClock
+from dfs.protocol.messages import Commit, PutFile
+from dfs.protocol.transport import Transport
 from dfs.testing import Cluster, Proxy, cluster
 from dfs.testing.proxy import Cut, Delay, Duplicate, Fault, Flip, Stall
 from fixtures.faults import MIB, good_replicas, only_long, seeded, wait_until, wrong_replicas
@@ -114,6 +121,23 @@ def test_a_request_that_never_arrived_is_sent_again(running: Cluster, fs: dfs.Cl
     running.proxy.add(Cut("request", 30, match=COMMIT), times=1)
     fs.append("/again", b"2")
     assert fs.read_bytes("/again") == b"12"
+
+
+def test_a_refusal_is_final_even_if_the_first_attempt_is_still_on_its_way(running: Cluster) -> None:  # F22
+    assert running.proxy is not None
+    with running.connect() as other, closing(Transport(call_timeout_s=0.7)) as transport:
+        other.write_bytes("/taken", b"theirs")
+        namenodes = Namenodes([running.url], transport, clock=SystemClock(), rng=seeded("late"))
+        namenodes.facts()
+        running.proxy.add(Delay(2.5, match=COMMIT))
+        threading.Timer(0.4, running.proxy.heal).start()
+        began = time.monotonic()
+        with pytest.raises(dfs.errors.FileExists):
+            namenodes.perform(operations.COMMIT, Commit(op_id="", actions=[PutFile(path="/taken", when="absent")]))
+        assert time.monotonic() - began < 2.5, "it was refused before the first attempt arrived"
+        other.remove("/taken")
+        time.sleep(3)
+        assert not other.exists("/taken"), "what was refused must not happen later"
 
 
 def test_a_commit_that_arrives_twice_takes_effect_once(running: Cluster, fs: dfs.Client) -> None:  # F22

@@ -1,6 +1,6 @@
 """The thrasher: clients at work, everything going wrong around them, and a judgement at the end.
 
-    PYTHONPATH=tests python -m fault.thrasher --minutes 30 [--seed N] [--write docs/reliability.md]
+    PYTHONPATH=tests python -m fault.thrasher --minutes 30 [--seed N] [--only KIND,…] [--keep DIR]
 
 A few clients do a little of everything and write down what they saw (`fixtures.workload`); one after the other, faults
 of random kinds strike and are healed (`fixtures.nemeses`). Then all is healed, and must hold: the history is
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import dfs
@@ -25,7 +25,7 @@ from dfs.testing import Cluster, Impossible, PowerDisk, SmallDisk, cluster
 from dfs.testing.linearizability import check
 from fixtures.faults import NO_ANSWER, datanode_of
 from fixtures.nemeses import KINDS, World
-from fixtures.reliability import Figures, Period, Watcher, today
+from fixtures.reliability import Figures, Period, Watcher
 from fixtures.workload import MODEL, Records, Worker, keys_of, read_everything
 
 POWER_DISK_BYTES = 8 << 30
@@ -35,30 +35,37 @@ LASTING_S = (1.0, 5.0)
 CALM_S = (0.5, 3.0)
 """Between two faults."""
 WARM_UP_S = 3.0
+BACKUP_TIMEOUT_S = 60.0
 SETTINGS = {
     "chunk_size_bytes": 256 * 1024,
     "stale_after_s": 3,
     "dead_after_s": 6,
-    "read_grace_s": 60,
+    "read_grace_s": 10,
     "trash_age_s": 10,
+    "backup_interval_s": 5,
+    "backup_snapshot_interval_s": 20,
+    "scrub_period_s": 60,
     "reserve_bytes": 1 << 20,
 }
 
 
 def main() -> int:
     """Run it as the command line says; the exit code."""
-    options = parse()
+    return 0 if thrash(parse()).good else 1
+
+
+def thrash(options: argparse.Namespace) -> Figures:
+    """One whole run, told while it goes on; `Figures.good` says whether all promises were kept."""
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     names = options.only.split(",") if options.only else list(KINDS)
-    command = f"make faults MINUTES={options.minutes:g} SEED={seed}"
-    print(f"thrasher: {options.minutes:g} minutes, seed {seed}; repeat with {command}", flush=True)
-    figures = Figures(command, seed, options.minutes, today())
+    print(f"thrasher: {options.minutes:g} minutes, seed {seed}", flush=True)
+    figures = Figures(seed, options.minutes)
     with ExitStack() as stack:
         world = build(stack, options, random.Random(seed), figures)
         if world.power is None:
             names = [name for name in names if name != "power cut"]
         if world.small is None:
-            names = [name for name in names if name != "disk full"]
+            names = [name for name in names if name not in ("disk full", "disk hangs")]
         if options.datanodes < 6:
             # Two of fewer are more than a third: then nothing is repaired, on purpose.
             names = [name for name in names if name != "two datanodes lost"]
@@ -67,6 +74,12 @@ def main() -> int:
         if not figures.good and options.keep:
             print(f"the servers' logs are in {options.keep}")
             save_logs(world.cluster, options.keep)
+    tell(figures)
+    return figures
+
+
+def tell(figures: Figures) -> None:
+    """Print what was found, and every broken promise."""
     print(figures.text())
     for what, found in (
         ("lost or wrong", figures.lost),
@@ -78,14 +91,11 @@ def main() -> int:
             print(f"{what}: {one[:400]}")
     if figures.not_linearizable:
         print(figures.not_linearizable)
-    if options.write and figures.good:
-        figures.write(options.write)
-        print(f"the figures are in {options.write}")
-    print("all promises were kept" if figures.good else f"PROMISES WERE BROKEN (seed {seed})")
-    return 0 if figures.good else 1
+    print("all promises were kept" if figures.good else f"PROMISES WERE BROKEN (seed {figures.seed})", flush=True)
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; None: that of this process."""
     parser = argparse.ArgumentParser(description="Clients at work, and everything going wrong around them.")
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--seed", type=int)
@@ -93,9 +103,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rate", type=float, default=10, help="operations a second of each worker, at most")
     parser.add_argument("--only", default="", help=f"kinds of faults, with commas between them: {', '.join(KINDS)}")
-    parser.add_argument("--write", default="", help="the page that gets the figures, if all is well")
-    parser.add_argument("--keep", default="", help="a directory for the servers' logs, if not")
-    return parser.parse_args()
+    parser.add_argument("--keep", default="", help="a directory for the servers' logs, if a promise was broken")
+    return parser.parse_args(arguments)
 
 
 def build(stack: ExitStack, options: argparse.Namespace, rng: random.Random, figures: Figures) -> World:
@@ -148,6 +157,8 @@ def run(world: World, names: list[str], figures: Figures, *, seed: int, options:
     finally:
         for proxy in world.cluster.proxies:
             proxy.heal()
+        if world.small is not None:
+            world.small.answer_again()
         stop.set()
         for thread in threads:
             thread.join(120)
@@ -181,9 +192,10 @@ def strike(world: World, kind: str) -> Period:
         if happened:
             world.pause(*LASTING_S)
             next(fault, None)
-    except dfs.errors.Unavailable as error:
-        # A server that did not come up again; the run goes on, and has failed.
-        world.records.surprises.append(f"{kind}: {error}")
+    except dfs.errors.DfsError as error:
+        # A server that did not come up again, or refused an operator; the run goes on, and has failed.
+        world.records.surprises.append(f"{kind}: {type(error).__name__}: {error}")
+    world.look_at_compaction()
     period = Period(kind, world.struck_s, time.monotonic())
     waited = f", after {period.began - came:.1f} s until all was well" if period.began - came > 1 else ""
     what = "" if happened else ", was not possible now"
@@ -210,11 +222,27 @@ def judge(world: World, figures: Figures) -> None:
         figures.converged_s = world.wait_healthy()
         figures.lost = read_everything(fs, records)
         check_replicas(world, fs, figures)
+        check_backups(fs, figures)
+    world.look_at_compaction()
+    figures.composed = world.composed
     figures.times = world.times
     verdict = check(records.history, MODEL)
     figures.checked = f"{verdict.operations:,} operations in {verdict.parts:,} parts, {verdict.undecided} undecided"
     if not verdict.linearizable:
         figures.not_linearizable = verdict.explain()
+
+
+def check_backups(fs: dfs.Client, figures: Figures) -> None:
+    """With the faults over, the backups catch up."""
+    deadline = time.monotonic() + BACKUP_TIMEOUT_S
+    while (backup := fs.status().backup) is not None:
+        figures.backup_behind_s = backup.behind_s
+        if backup.seq and not backup.failure and backup.behind_s < 3 * SETTINGS["backup_interval_s"]:
+            return
+        if time.monotonic() > deadline:
+            figures.surprises.append(f"the backup does not catch up: {backup}")
+            return
+        time.sleep(0.5)
 
 
 def check_replicas(world: World, fs: dfs.Client, figures: Figures) -> None:

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -454,12 +455,17 @@ def test_an_interrupted_put_is_invisible_and_says_nothing(
     assert dfs_command("ls", base).out == b""
 
 
+def _cpu_of_children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_ls_is_quick_as_a_whole_process(dfs_command: Run, base: str) -> None:
     seconds: list[float] = []
-    # The best of a few: what the machine does beside is not ours.
+    # CPU seconds, and the best of a few: what the machine does beside is not ours. It waits for one answer only.
     while len(seconds) < 5 or (min(seconds) >= 0.2 and len(seconds) < 30):
-        began = time.monotonic()
+        before = _cpu_of_children_s()
         assert dfs_command("ls", base).code == 0
-        seconds.append(time.monotonic() - began)
+        seconds.append(_cpu_of_children_s() - before)
     print("seconds:", " ".join(f"{one:.3f}" for one in seconds))
     assert min(seconds) < 0.2

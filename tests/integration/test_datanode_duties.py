@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from dfs.protocol import messages as m
 from dfs.protocol.chunk_format import HEADER_SIZE
@@ -122,6 +123,39 @@ def test_a_datanode_says_what_its_receipts_mean_and_keeps_its_chunks(trial: Tria
             assert bytes(answer) == data
         assert again.stop() == 0
     assert list((trial.root / "dn0" / "tmp").iterdir()) == [], "at an orderly end nothing is left in doubt"
+
+
+def test_a_slow_pull_is_named_in_the_heartbeats_until_it_is_done(trial: Trial) -> None:  # F57
+    data = random.Random(5).randbytes(4 << 20)
+    with trial.start("dn0") as first, trial.start("dn1", repair_bytes_per_s=2 << 20):
+        chunk = trial.put(first, data)
+        trial.namenode.commands["dn1"] = [
+            m.Replicate(
+                chunk=chunk,
+                length=len(data),
+                digest=tree_digest(data),
+                sources=[m.Target("dn0", first.url)],
+                capability=trial.namenode.capability("r", chunk, ["dn0"], principal="repair"),
+            )
+        ]
+        beats = trial.namenode.heartbeats
+        wait_until(lambda: any(one.chunk == chunk for beat in beats for one in beat.stored), 30)
+        ours = [beat for beat in list(beats) if beat.datanode == "dn1"]
+        assert sum(beat.pulling == [chunk] for beat in ours) > 3
+        wait_until(lambda: [beat for beat in list(beats) if beat.datanode == "dn1"][-1].pulling == [], 10)
+
+
+def test_commands_of_a_later_namenode_are_skipped_and_counted_and_the_others_done(trial: Trial) -> None:  # F88
+    with trial.start("dn0") as node:
+        chunk = trial.put(node, b"x" * 1000)
+        later: Any = {"do": "teleport", "chunk": chunk}
+        for _ in range(2):
+            trial.namenode.commands["dn0"] = [later, m.DeleteReplicas(chunks=[chunk])]
+            told = len(trial.namenode.heartbeats)
+            wait_until(lambda told=told: any(beat.deleted for beat in trial.namenode.heartbeats[told:]), 10)
+        metrics = requests.get(f"{node.url}/metrics", timeout=10).text
+        assert 'dfs_datanode_unknown_commands_total{kind="teleport"} 2.0' in metrics
+        assert node.process.poll() is None
 
 
 def test_a_pull_keeps_to_the_limit_and_puts_a_replica_together_from_bad_ones(trial: Trial) -> None:  # F42 F68

@@ -101,7 +101,7 @@ def test_maintenance_safe_mode_and_balance_are_decided_and_shown(four: Cluster, 
     assert run("admin", "maintenance", name, "--for", "soon").code == 2
     assert run("admin", "recommission", name).code == 0
     assert json.loads(run("admin", "safemode", "on", "--json").text)["held_back"] is True
-    assert "are held back" in run("admin", "safemode").text
+    assert "an operator holds deletion and repair back" in run("admin", "safemode").text
     assert run("admin", "safemode", "off").text == "deletion and repair go on as usual\n"
     assert run("admin", "balance").code == 0
     assert run("admin", "resolve-history").code == 4

@@ -78,3 +78,15 @@ def test_a_second_process_with_a_live_id_is_refused_until_the_first_was_silent()
 
 def test_a_restarted_datanode_at_its_old_address_is_let_in_at_once() -> None:
     judge(asking(), replace(KNOWN, silence_s=0.1))
+
+
+def test_a_restored_store_lets_a_known_datanode_in_without_its_key_by_the_join_secret_alone() -> None:  # F63
+    restored = replace(KNOWN, join_secret="s3cret", may_rekey=True)
+    old = register_proof(b"o" * 32, "dn1", BOOT)
+    judge(asking(proof=old, join_secret="s3cret"), restored)
+    with pytest.raises(NotPermitted, match="can't prove"):
+        judge(asking(proof=old, join_secret="guessed"), restored)
+    with pytest.raises(NotPermitted, match="can't prove"):
+        judge(asking(proof=old, join_secret="s3cret"), replace(restored, may_rekey=False))
+    with pytest.raises(Conflict, match="belongs to the cluster"):
+        judge(asking(cluster="f" * 32, proof=old, join_secret="s3cret"), restored)

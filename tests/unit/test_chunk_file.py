@@ -16,14 +16,18 @@ from dfs.protocol.errors import (
     NoSpace,
     ReplicaNotFound,
 )
+from dfs.protocol.hints import FileHint, FilesHint, encode_hints
 from dfs_datanode.buffers import BUFFER_SIZE, BufferPool
 from dfs_datanode.chunk_file import DIRECT_MIN_BYTES, read_trailer
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.disk import Disk
-from fixtures.disks import EIO, ENOSPC, EROFS, FaultyDisk, header_for, make_store, store_chunk, wire_footer
+from fixtures.disks import EIO, ENOSPC, EROFS, FaultyDisk, QuickDisk, header_for, make_store, store_chunk, wire_footer
 
 CHUNK = "0123456789abcdef0123456789abcdef"
 OTHER = "f" * 32
+HINTS = encode_hints(
+    FilesHint(1, [FileHint(f"/{os.urandom(20).hex()}", n, 1, 0, 1, "") for n in range(300)], complete=True)
+)
 
 
 def path_of(directory: Path, chunk: str = CHUNK) -> Path:
@@ -52,6 +56,63 @@ def test_every_length_is_read_back_as_it_was_written(tmp_path: Path, size: int) 
     assert reader.root.hex() == tree_digest(data)
     assert path_of(tmp_path).stat().st_size == fmt.file_size(size)
     assert os.listdir(tmp_path / "tmp") == []
+
+
+@pytest.mark.parametrize("size", [1, BLOCK_SIZE, DIRECT_MIN_BYTES + 5, BUFFER_SIZE - fmt.HEADER_SIZE - 20_000])
+def test_hints_are_stored_with_the_chunk_and_given_back(tmp_path: Path, size: int) -> None:
+    data, store = random_bytes(size), make_store(tmp_path)
+    store_chunk(store, CHUNK, data, hints=HINTS)
+    reader = store.open(CHUNK)
+    assert b"".join(reader.pieces()) == data
+    assert reader.read_hints() == HINTS
+    assert path_of(tmp_path).stat().st_size == fmt.file_size(size, len(HINTS))
+    assert read_trailer(Disk(), str(path_of(tmp_path))).hints == len(HINTS)
+    store_chunk(store, OTHER, data)
+    assert store.open(OTHER).read_hints() == b""
+
+
+def test_the_space_of_hints_is_taken_before_the_first_byte(tmp_path: Path) -> None:  # F33
+    class Noting(QuickDisk):
+        reserved = 0
+
+        def reserve(self, fd: int, size: int) -> None:
+            self.reserved = size
+            super().reserve(fd, size)
+
+    disk = Noting()
+    store = make_store(tmp_path, disk=disk)
+    with store.storing(header_for(CHUNK, 10), 10, hints=len(HINTS)):
+        assert disk.reserved == fmt.file_size(10, len(HINTS)) > fmt.file_size(10)
+
+
+def test_damaged_hints_are_refused_like_damaged_data(tmp_path: Path) -> None:  # F12
+    store = make_store(tmp_path)
+    for place in (0, len(HINTS) // 2, len(HINTS) - 1):
+        damaged = bytearray(HINTS)
+        damaged[place] ^= 1
+        with pytest.raises(DigestMismatch, match="hints"):
+            store_chunk(store, CHUNK, b"data", hints=bytes(damaged))
+        assert nothing_is_left(tmp_path)
+
+
+def test_other_hints_than_announced_are_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    with store.storing(header_for(CHUNK, 4), 4, hints=len(HINTS) + 1) as (writer, _):
+        writer.write(b"data")
+        with pytest.raises(InvalidRequest, match="hints"):
+            writer.finish(wire_footer(b"data", HINTS))
+    assert nothing_is_left(tmp_path)
+
+
+def test_a_flipped_bit_in_the_hints_makes_a_bad_replica(tmp_path: Path) -> None:  # F39
+    store = make_store(tmp_path)
+    store_chunk(store, CHUNK, b"data", hints=HINTS)
+    reader = store.open(CHUNK)
+    damage(path_of(tmp_path), fmt.footer_offset(4) + 8 + 5)
+    with pytest.raises(CorruptReplica):
+        reader.read_hints()
+    with pytest.raises(CorruptReplica):
+        store.open_uncached(CHUNK)
 
 
 def test_pieces_of_any_size_make_the_same_file(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from dfs.protocol.capability import Capability, derive_key, sign_capability
 from dfs.protocol.chunk_format import wire_size
 from dfs.protocol.digests import BLOCK_SIZE
 from dfs.protocol.errors import DfsError, InvalidRequest, NotPermitted, RangeNotSatisfiable
+from dfs.protocol.hints import HINTS_MAX
 from dfs.protocol.messages import CHUNK_SIZE_MAX
 from dfs_datanode.membership import Standing
-from dfs_datanode.operations.get_chunk import Mode, Wanted, check_range, read_query
+from dfs_datanode.operations.get_chunk import Mode, Wanted, check_range, check_whole, read_query
 from dfs_datanode.operations.put_chunk import Order, read_order
 from fixtures.disks import CLUSTER, LINEAGE
 from fixtures.fake_namenode import SECRET
@@ -28,6 +29,7 @@ def capability(start: int, end: int) -> Capability:
 def test_a_query_says_what_it_wants() -> None:
     assert read_query(b"offset=5&length=7&mode=table") == Wanted(5, 7, "table")
     assert read_query(b"length=7&offset=5") == Wanted(5, 7, "exact")
+    assert read_query(b"mode=hints") == Wanted(0, 0, "hints")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,14 @@ def test_a_widened_range_must_be_allowed_as_a_whole(mode: Mode) -> None:
     assert check_range(Wanted(LENGTH - 1, 1, mode), capability(0, LENGTH), LENGTH) == (10 * BLOCK_SIZE, LENGTH)
 
 
+def test_hints_are_only_for_those_who_may_read_all_of_the_chunk() -> None:
+    check_whole(capability(0, LENGTH), LENGTH)
+    check_whole(capability(0, 1 << 40), LENGTH)
+    for start, end in ((1, LENGTH), (0, LENGTH - 1), (100, 200)):
+        with pytest.raises(NotPermitted):
+            check_whole(capability(start, end), LENGTH)
+
+
 def test_a_range_that_leaves_the_chunk_is_not_satisfiable() -> None:
     with pytest.raises(RangeNotSatisfiable):
         check_range(Wanted(LENGTH - 1, 2, "exact"), capability(0, 1 << 40), LENGTH)
@@ -83,14 +93,22 @@ def scope(token: str, **headers: Any) -> dict[str, Any]:
     return {"headers": [(name.encode(), value.encode()) for name, value in pairs.items()]}
 
 
-def order(length: Any = 1000, *, end: int = 2000, body: int | None = None, hop: Any = 1, principal: str = "p") -> Order:
+def order(
+    length: Any = 1000,
+    *,
+    end: int = 2000,
+    body: int | None = None,
+    hop: Any = 1,
+    principal: str = "p",
+    **more: Any,
+) -> Order:
     keys = {name: derive_key(SECRET, name) for name in ("a", "b", "c")}
     token = sign_capability(
         keys, operation="w", chunk=CHUNK, start=0, end=end, expires_ms=1000, principal=principal
     )  # fmt: skip
     size = wire_size(length) if body is None and isinstance(length, int) and length >= 0 else body
     return read_order(
-        scope(token, dfs_chunk_length=length, content_length=size, dfs_hop=hop), CHUNK, token, STANDING, 0
+        scope(token, dfs_chunk_length=length, content_length=size, dfs_hop=hop, **more), CHUNK, token, STANDING, 0
     )
 
 
@@ -111,8 +129,23 @@ def test_more_than_the_capability_allows_is_refused() -> None:
 
 
 def test_a_body_that_is_not_data_and_footer_is_refused() -> None:  # F83
-    with pytest.raises(InvalidRequest):
-        order(1000, body=wire_size(1000) - 1)
+    for size in (0, wire_size(1000) - 1, wire_size(1000) + 1, wire_size(1000, 77), 1 << 40):
+        with pytest.raises(InvalidRequest):
+            order(1000, body=size)
+
+
+def test_hints_are_announced_and_part_of_the_body() -> None:  # F83
+    assert order(1000).hints == 0
+    assert order(1000, body=wire_size(1000), dfs_hints_length=0).hints == 0
+    for size in (77, HINTS_MAX):
+        assert order(1000, body=wire_size(1000, size), dfs_hints_length=size).hints == size
+        with pytest.raises(InvalidRequest):
+            order(1000, body=wire_size(1000, size), dfs_hints_length=size - 1)
+        with pytest.raises(InvalidRequest):
+            order(1000, body=wire_size(1000), dfs_hints_length=size)
+    for size_text in (HINTS_MAX + 1, -1, "x", ""):
+        with pytest.raises(InvalidRequest):
+            order(1000, body=wire_size(1000, HINTS_MAX + 1), dfs_hints_length=size_text)
 
 
 @pytest.mark.parametrize("hop", [0, 2, "x"])

@@ -17,10 +17,8 @@ from dfs.cli.examples import EXAMPLES
 from dfs.cli.generate import EXIT_CODES
 from dfs.cli.move import within
 from dfs.cli.progress import clock_text, progress, shorten
-from dfs.cli.status import health, is_healthy
 from dfs.processes import ServerProcess
 from dfs.protocol import errors
-from dfs.protocol.messages import DatanodeStatus, Status
 
 ID = "0" * 32
 
@@ -86,52 +84,6 @@ def test_the_last_lines_are_found_as_splitlines_finds_them() -> None:
 )
 def test_a_source_keeps_its_name_within_a_directory(directory: str, source: str, path: str) -> None:
     assert within(directory, source) == path
-
-
-def _datanode(number: int, state: str = "live", silent_s: float | None = 0.5) -> DatanodeStatus:
-    return DatanodeStatus(
-        id=f"dn{number}", url=f"http://h:{number}", peer_url=f"http://h:{number}", rack="default", state=state,  # type: ignore[arg-type]
-        seconds_since_heartbeat=silent_s, version="1", capacity_bytes=100, free_bytes=50, used_bytes=10, replicas=4,
-        volumes=[],
-    )  # fmt: skip
-
-
-def _status(*datanodes: DatanodeStatus, **changes) -> Status:  # type: ignore[no-untyped-def]
-    facts = {
-        "cluster": ID, "version": "1", "uptime_s": 1, "seq": 1, "files": 1, "directories": 1, "bytes": 1, "chunks": 9,
-        "replicas": 27, "under_replicated": 0, "missing": 0, "waiting_for_deletion": 0, "drafts": 0, "safe_modes": [],
-        "datanodes": list(datanodes), "replication": 3, "write_min": 2,
-    }  # fmt: skip
-    return Status(**{**facts, **changes})
-
-
-LIVE = tuple(_datanode(number) for number in (1, 2, 3))
-
-
-def test_a_healthy_cluster_says_so_in_one_line() -> None:
-    assert health(_status(*LIVE)) == ["Healthy: every chunk has its replicas"]
-    assert is_healthy(_status(*LIVE))
-
-
-def test_the_worst_comes_first() -> None:
-    sick = _status(*LIVE[:2], _datanode(3, "dead", 90), under_replicated=5, missing=2)
-    first, second, third, fourth = health(sick)
-    assert first.startswith("Unreadable now: 2 chunks ")
-    assert second == ("Degraded: 3 chunks with fewer replicas than wanted; repair needs 3 live datanodes, there are 2")
-    assert third.startswith("Degraded: new files get 2 replicas instead of 3")
-    assert fourth == "The datanode dn3 (http://h:3) is dead, silent for 1 min 30 s: its replicas count as lost"
-    assert not is_healthy(sick)
-
-
-def test_repair_that_runs_or_waits_is_told() -> None:
-    assert health(_status(*LIVE, under_replicated=1))[0].endswith("; copies are being made")
-    held = health(_status(*LIVE, under_replicated=1, safe_modes=["the namenode has just started"]))
-    assert held[0].endswith("; repair waits")
-    assert held[1] == "Deletion and repair are held back: the namenode has just started"
-
-
-def test_too_few_datanodes_for_new_files_is_told() -> None:
-    assert health(_status(LIVE[0]))[0] == "No new files now: 1 live of 1 datanodes, 2 are needed"
 
 
 def test_every_exit_code_is_documented() -> None:

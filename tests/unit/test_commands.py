@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfs.protocol.messages import CheckReplica, DeleteReplicas, Replicate, SendReport, Target
+from dfs.protocol.messages import CheckReplica, DeleteReplicas, Replicate, Scrub, SendReport, Target
 from dfs_namenode import commands
 from dfs_namenode.commands import Outbox, ReportTurns
 from fixtures.namenode_store import FakeClock
@@ -44,6 +44,22 @@ def test_a_pull_that_is_not_answered_is_forgotten_so_that_it_is_planned_anew(out
     assert outbox.under_way() == {}
 
 
+def test_a_slow_pull_is_not_given_up_while_its_datanode_says_that_it_makes_progress(
+    outbox: Outbox, clock: FakeClock
+) -> None:
+    outbox.pull("dn2", pull(), source="dn1")
+    outbox.go_on("dn2", [CHUNK])
+    outbox.take("dn2")
+    for _ in range(10):
+        clock.advance(29)
+        outbox.go_on("dn2", [CHUNK, "e" * 32])
+        assert outbox.under_way() == {CHUNK: ["dn2"]}
+    clock.advance(31)
+    assert outbox.under_way() == {}, "it is not named any more"
+    outbox.go_on("dn2", [CHUNK])
+    assert outbox.under_way() == {}
+
+
 def test_a_pull_that_nobody_comes_for_holds_neither_its_chunk_nor_its_source(outbox: Outbox, clock: FakeClock) -> None:
     outbox.pull("dn1", pull(), source="dn2")
     outbox.check("dn1", CheckReplica(chunk=CHUNK, length=100, digest="d" * 32))
@@ -77,7 +93,7 @@ def test_a_restarted_datanode_does_not_know_what_it_was_told(outbox: Outbox) -> 
     outbox.check("dn1", CheckReplica(chunk=CHUNK, length=1, digest="d" * 32))
     outbox.take("dn1")
     outbox.begin_life("dn1")
-    assert outbox.statistics() == {"pull": 0, "delete": 0, "check": 0, "scrub": 0}
+    assert not any(outbox.statistics().values())
 
 
 def test_a_failed_pull_is_avoided_for_a_while_and_so_is_a_datanode_that_is_about_to_delete(
@@ -99,6 +115,16 @@ def test_a_report_from_before_a_deletion_does_not_bring_the_replica_back(outbox:
     outbox.was_deleted("dn1", CHUNK, seq=10)
     assert not outbox.may_adopt("dn1", CHUNK, as_of=9)
     assert outbox.may_adopt("dn1", CHUNK, as_of=10)
+
+
+def test_a_scrub_that_is_asked_for_again_is_told_again_since_more_may_have_rotted(outbox: Outbox) -> None:
+    assert outbox.scrub("a")
+    assert not outbox.scrub("a"), "one waits already"
+    assert outbox.take("a") == [Scrub()]
+    assert outbox.scrub("a")
+    assert outbox.take("a") == [Scrub()]
+    assert outbox.take("a") == []
+    assert outbox.outcomes == {("scrub", "done"): 2}, "nobody waits for an answer that never comes"
 
 
 def test_the_outbox_of_a_datanode_is_bounded(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +164,49 @@ def test_deletions_are_counted_without_looking_at_each(outbox: Outbox, clock: Fa
     outbox.delete("dn1", CHUNK)
     outbox.begin_life("dn1")
     assert outbox.deleting("dn1") == 0
+
+
+def from_two(chunk: str = CHUNK) -> Replicate:
+    sources = [Target("dn1", "http://dn1:1"), Target("dn3", "http://dn3:1")]
+    return Replicate(chunk=chunk, length=100, digest="d" * 32, sources=sources, capability="x")
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_what_a_silent_datanode_was_told_is_not_waited_for(outbox: Outbox, fetched: bool) -> None:  # F68
+    outbox.pull("dn2", pull(), source="dn1")
+    outbox.check("dn2", CheckReplica(chunk=CHUNK, length=1, digest="d" * 32))
+    outbox.delete("dn2", "e" * 32)
+    outbox.pull("dn4", pull("e" * 32), source="dn1")
+    if fetched:
+        outbox.take("dn2")
+    outbox.forget_silent(silent={"dn2"}, dead=())
+    assert outbox.under_way() == {"e" * 32: ["dn4"]}
+    assert outbox.checking("dn2") == 0
+    assert outbox.deleting("dn2") == 1, "a stale one may come back without a report that asks for the deletion again"
+    outbox.forget_silent(silent={"dn2"}, dead={"dn2"})
+    assert outbox.deleting("dn2") == 0
+
+
+def test_a_pull_from_a_silent_source_is_planned_anew_unless_it_goes_on_from_another(outbox: Outbox) -> None:  # F68
+    outbox.pull("dn2", pull(), source="dn1")
+    outbox.pull("dn2", from_two("a" * 32), source="dn1")
+    outbox.take("dn2")
+    outbox.pull("dn2", from_two("b" * 32), source="dn1")
+    outbox.pull("dn4", from_two("f" * 32), source="dn3")
+    outbox.forget_silent(silent={"dn1"}, dead=())
+    assert outbox.under_way() == {"a" * 32: ["dn2"], "f" * 32: ["dn4"]}
+    assert outbox.streams(2).sending == {"dn3": [100, 100]}, "the load is where the pull goes on"
+
+
+def test_a_report_that_is_on_its_way_is_not_asked_for_again(clock: FakeClock) -> None:
+    turns = ReportTurns(clock, at_once=1)
+    turns.want_soon("dn1")
+    assert turns.take("dn1") == [SendReport()]
+    turns.want_soon("dn1")
+    assert turns.take("dn1") == []
+    assert turns.finished_s("dn1") is None
+    clock.advance(5)
+    turns.finished("dn1")
+    assert turns.finished_s("dn1") == clock.monotonic_s()
+    turns.want("dn1")
+    assert turns.finished_s("dn1") is None, "it began a new life: what was reported before is not of this one"

@@ -81,6 +81,23 @@ def test_every_public_error_of_the_protocol_is_exported() -> None:
     assert {kind.__name__ for kind in e.BY_CODE.values()} <= set(dfs.errors.__all__)
 
 
+@pytest.mark.parametrize("name", ["DFS_NAMENODES", "DFS_NAMNODE", "DFS_NAMENODE_URL", "DFS_NAME_NODE", "dfs_namenode"])
+def test_a_variable_that_is_nearly_the_namenodes_never_passes_for_the_default(name: str) -> None:
+    nowhere = {"XDG_CONFIG_HOME": "/nonexistent"}
+    with pytest.raises(e.InvalidRequest, match=f"{name}.*DFS_NAMENODE"):
+        namenode_urls(environ={name: "http://production:9870", **nowhere})
+    # Where it is known what is meant, it does no harm.
+    assert namenode_urls("there", environ={name: "x"}) == ["http://there:9870"]
+    assert namenode_urls(environ={name: "x", "DFS_NAMENODE": "here", **nowhere}) == ["http://here:9870"]
+
+
+@pytest.mark.parametrize(
+    "name", ["DFS_DATANODE_ID", "DFS_DEBUG", "DFS_TEST_SEED", "DFS_NODES", "DFS_HEARTBEAT_INTERVAL_S"]
+)
+def test_other_variables_are_none_of_a_clients_business(name: str) -> None:
+    assert namenode_urls(environ={name: "1", "XDG_CONFIG_HOME": "/nonexistent"}) == ["http://127.0.0.1:9870"]
+
+
 class TwoNamenodes:
     """The first refuses until it is told otherwise."""
 

@@ -9,6 +9,7 @@ from dfs_namenode.garbage import (
     Verdict,
     forget_before_ms,
     judge_replica,
+    may_bury,
     may_condemn,
     may_drop_row,
     safe_modes,
@@ -21,35 +22,30 @@ LIVE = KnownChunk("live", 100, DIGEST)
 
 
 @pytest.mark.parametrize(
-    ("known", "length", "has_row", "age_ms", "latched", "verdict"),
+    ("known", "length", "has_row", "verdict"),
     [
-        (LIVE, 100, True, HOUR, False, Verdict.KNOWN),
-        (LIVE, 100, False, HOUR, False, Verdict.ADOPT),
-        (LIVE, 100, False, HOUR, True, Verdict.ADOPT),
-        (LIVE, 99, True, HOUR, False, Verdict.BAD),
-        (KnownChunk("condemned", 100, DIGEST), 100, True, HOUR, False, Verdict.DELETE),
-        (KnownChunk("deleted", 100, DIGEST), 100, False, HOUR, False, Verdict.DELETE),
-        (KnownChunk("deleted", 100, DIGEST), 100, False, HOUR, True, Verdict.WAIT),
-        (None, 100, False, 23 * HOUR, False, Verdict.WAIT),
-        (None, 100, False, 24 * HOUR, False, Verdict.BURY),
-        (None, 100, False, 1000 * HOUR, True, Verdict.WAIT),
-        (None, 100, False, -48 * HOUR, False, Verdict.WAIT),
+        (LIVE, 100, True, Verdict.KNOWN),
+        (LIVE, 100, False, Verdict.ADOPT),
+        (LIVE, 99, True, Verdict.BAD),
+        (KnownChunk("condemned", 100, DIGEST), 100, True, Verdict.DELETE),
+        (KnownChunk("deleted", 100, DIGEST), 100, False, Verdict.DELETE),
+        (None, 100, False, Verdict.ORPHAN),
     ],
 )
-def test_a_reported_replica_is_judged_by_the_chunks_row_and_its_age(
-    known: KnownChunk | None, length: int, has_row: bool, age_ms: int, latched: bool, verdict: Verdict
+def test_a_reported_replica_is_judged_by_the_chunks_row(
+    known: KnownChunk | None, length: int, has_row: bool, verdict: Verdict
 ) -> None:
-    found = judge_replica(
-        new_id(NOW - age_ms),
-        known=known,
-        length=length,
-        digest=DIGEST,
-        has_row=has_row,
-        now_ms=NOW,
-        orphan_age_ms=24 * HOUR,
-        latched=latched,
-    )
-    assert found is verdict
+    assert judge_replica(known=known, length=length, digest=DIGEST, has_row=has_row) is verdict
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "latched", "may"),
+    [(23 * HOUR, False, False), (24 * HOUR, False, True), (1000 * HOUR, True, False), (-48 * HOUR, False, False)],
+)
+def test_an_unknown_id_is_buried_only_when_nobody_comes_for_it_and_the_history_is_whole(
+    age_ms: int, latched: bool, may: bool
+) -> None:  # F63 F66
+    assert may_bury(new_id(NOW - age_ms), now_ms=NOW, orphan_age_ms=24 * HOUR, latched=latched) is may
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ class MemoryFiles:
             return Listing(entries=[entry("/dir/c", 3)])
         return Listing(entries=[entry("/dir/a", 1), entry("/dir/b", 2)], next="b")
 
-    def begin_upload(self, length: int | None) -> MemoryUpload:
+    def begin_upload(self, path: str, length: int | None) -> MemoryUpload:
         return MemoryUpload(self)
 
     def remove(self, action: Remove) -> None:

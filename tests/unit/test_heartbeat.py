@@ -17,9 +17,9 @@ from dfs.protocol.transport import Transport
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.heartbeat import Introduction, NamenodeLink
 from dfs_datanode.identity import Identity
-from dfs_datanode.membership import SAVE_EVERY_SEQ, Membership
+from dfs_datanode.membership import Membership
 from dfs_datanode.outbox import Outbox
-from dfs_datanode.supervise import RESTARTS_MAX, Loop
+from dfs_datanode.supervise import RESTARTS_MAX, Loop, Trials
 from fixtures.disks import CLUSTER, LINEAGE, make_store
 from fixtures.fake_namenode import SECRET
 
@@ -75,7 +75,7 @@ class Trial:
         self.clock = FakeClock()
         self.saved: list[Identity] = []
         self.membership = Membership(identity, BOOT, self.clock, self.saved.append)
-        self.outbox = Outbox()
+        self.outbox = Outbox(["http://nn"])
         self.transport = ScriptedTransport()
         self.performed: list[m.Command] = []
         self.refusals: list[DfsError] = []
@@ -201,6 +201,30 @@ def test_results_are_told_until_an_answer_came(known: Trial) -> None:
     assert (known.last.deleted, known.last.failed, known.last.checked, known.last.suspects) == ([], [], [], [])
 
 
+def test_each_heartbeat_has_a_higher_number_than_those_before_it(known: Trial) -> None:  # F20
+    known.turn(registered())
+    numbers = []
+    for answer in (OutcomeUnknown("lost"), answered(), StaleIncarnation("who are you?"), registered(), answered()):
+        known.turn(answer)
+        if isinstance(known.last, m.Heartbeat):
+            numbers.append(known.last.beat)
+    assert numbers == sorted(set(numbers))
+    assert numbers[0] > 0
+
+
+def test_what_was_found_out_about_a_stored_replica_is_not_told_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfs_datanode.outbox._BATCH", 1)
+    outbox = Outbox()
+    for chunk in ("1" * 32, "2" * 32):
+        outbox.stored(m.StoredReplica(chunk=chunk, length=1, digest="d" * 32, volume="3" * 32))
+    outbox.checked("2" * 32, good=False, why="rot")
+    first = outbox.batch()
+    assert ([one.chunk for one in first.stored], first.checked) == (["1" * 32], [])
+    outbox.delivered(first)
+    second = outbox.batch()
+    assert [one.chunk for one in second.stored] == [one.chunk for one in second.checked] == ["2" * 32]
+
+
 def test_what_is_found_anew_while_a_heartbeat_is_under_way_is_told_with_the_next() -> None:
     outbox = Outbox()
     outbox.checked("3" * 32, good=True)
@@ -208,6 +232,47 @@ def test_what_is_found_anew_while_a_heartbeat_is_under_way_is_told_with_the_next
     outbox.checked("3" * 32, good=False, why="rot")
     outbox.delivered(batch)
     assert [one.good for one in outbox.batch().checked] == [False]
+
+
+def test_each_namenode_is_told_everything_whoever_is_faster(known: Trial, tmp_path: Path) -> None:
+    other = Trial(make_store(tmp_path / "other"), known.membership.identity)
+    shared = Outbox(["http://nn", "http://away"])
+    known.link._outbox = shared
+    known.turn(registered())
+    shared.checked("3" * 32, good=False, why="rot")
+    shared.deleted(["1" * 32])
+    shared.suspect("dn7")
+    shared.failed("2" * 32)
+    known.turn(answered())
+    known.turn(answered())
+    assert (known.last.deleted, known.last.checked) == ([], []), "the one that is there has heard it"
+    other.link.url, other.link._outbox = "http://away", shared
+    other.turn(registered())
+    other.turn(answered())
+    assert (other.last.deleted, other.last.failed, other.last.suspects) == (["1" * 32], ["2" * 32], ["dn7"])
+    assert [one.good for one in other.last.checked] == [False]
+    assert shared.waiting() == 0
+
+
+def test_a_namenode_that_was_away_hears_what_is_and_not_what_was() -> None:
+    outbox = Outbox(["http://nn", "http://away"])
+    pulled = m.StoredReplica(chunk="1" * 32, length=1, digest="d" * 32, volume="2" * 32)
+    outbox.deleted(["1" * 32])
+    outbox.stored(pulled)
+    assert (outbox.batch("http://away").stored, outbox.batch("http://away").deleted) == ([pulled], [])
+    outbox.checked("1" * 32, good=False)
+    outbox.deleted(["1" * 32])
+    batch = outbox.batch("http://away")
+    assert (batch.stored, batch.deleted, batch.checked) == ([], ["1" * 32], [])
+
+
+def test_what_waits_for_a_namenode_that_does_not_come_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:  # I9
+    monkeypatch.setattr("dfs_datanode.outbox.WAITING_MAX", 3)
+    outbox = Outbox(["http://nn", "http://away"])
+    for number in range(5):
+        outbox.deleted([f"{number:032x}"])
+        outbox.delivered(outbox.batch("http://nn"), "http://nn")
+    assert outbox.batch("http://away").deleted == [f"{number:032x}" for number in (2, 3, 4)]
 
 
 def test_a_heartbeat_carries_no_more_than_its_message_allows() -> None:
@@ -247,6 +312,18 @@ def test_commands_of_a_replaced_leader_are_ignored(known: Trial) -> None:  # F78
     assert known.performed == [new]
 
 
+def test_the_leader_of_a_new_history_is_obeyed_however_low_its_epoch(known: Trial) -> None:  # F63
+    command = m.SendReport()
+    known.turn(registered())
+    known.turn(answered(epoch=7))
+    known.turn(answered(epoch=4, lineage="9" * 32))
+    known.turn(registered(lineage="9" * 32))
+    known.turn(answered(epoch=4, lineage="9" * 32, commands=[command]))
+    assert known.performed == [command]
+    known.turn(answered(epoch=3, lineage="9" * 32, commands=[command]))
+    assert known.performed == [command], "its own replaced leaders are not"
+
+
 def test_peers_are_known_from_the_namenode_alone(known: Trial) -> None:  # F85
     known.turn(registered())
     assert known.membership.peer_url("dn1", wait_s=0) is None
@@ -269,30 +346,23 @@ def test_a_peer_that_just_joined_is_asked_for(known: Trial) -> None:
     assert known.membership.peer_url("dn1", wait_s=5) == "http://one"
 
 
-def test_the_highest_sequence_number_survives_without_a_write_each_time(known: Trial) -> None:  # F63
+def test_no_heartbeat_waits_for_a_disk_to_keep_the_highest_sequence_number(known: Trial) -> None:  # F53 F63
     known.turn(registered())
     saves = len(known.saved)
-    known.turn(answered(seq=500))
+    known.turn(answered(seq=1_000_000))
     known.turn(answered(seq=20))
-    assert known.membership.identity.seq_seen == 500
-    assert len(known.saved) == saves
-    known.turn(answered(seq=500 + SAVE_EVERY_SEQ))
-    assert known.saved[-1].seq_seen == 500 + SAVE_EVERY_SEQ
-    known.turn(answered(seq=501 + SAVE_EVERY_SEQ))
-    known.membership.keep()
-    assert known.saved[-1].seq_seen == 501 + SAVE_EVERY_SEQ
+    assert known.membership.identity.seq_seen == 1_000_000
+    assert len(known.saved) == saves, "each volume's upkeep keeps it"
 
 
-def test_a_full_disk_takes_no_high_water_mark_and_does_not_end_a_known_datanode(known: Trial) -> None:  # F34, F35
+def test_a_full_disk_takes_no_identity_and_does_not_end_a_known_datanode(known: Trial) -> None:  # F34, F35
     def full(_: Identity) -> None:
         raise OSError(28, "No space left on device")
 
     known.membership._save = full
-    known.turn(registered())
-    known.turn(answered(seq=10 + SAVE_EVERY_SEQ))
-    known.membership.keep()
+    known.turn(registered(seq=10_010))
     assert known.membership.is_registered
-    assert known.membership.identity.seq_seen == 10 + SAVE_EVERY_SEQ
+    assert known.membership.identity.seq_seen == 10_010
 
 
 def test_a_new_datanode_that_can_not_keep_its_key_does_not_join(new: Trial) -> None:
@@ -372,3 +442,31 @@ def test_a_wake_cuts_the_rest_short_and_is_never_lost() -> None:
         assert turns.acquire(timeout=5)
         loop.wake()
     loop.stop()
+
+
+def test_a_loop_that_is_ended_from_within_ends_the_process() -> None:  # F91
+    def turn() -> float:
+        raise SystemExit(0)
+
+    loop, told, ended = run_loop(turn)
+    loop.start()
+    assert ended.wait(5)
+    assert "SystemExit" in told[0]
+
+
+def test_tasks_that_fail_one_and_all_end_the_process_but_one_that_always_fails_does_not() -> None:  # F91
+    told: list[str] = []
+    trials = Trials("check", told.append)
+    for _ in range(20):
+        trials.failed("1" * 32, ValueError("a bug"))
+    assert told == []
+    for number in range(RESTARTS_MAX):
+        trials.succeeded()
+        trials.failed(f"{number:032x}", ValueError("a bug"))
+    assert told == [], "others succeed in between"
+    for number in range(RESTARTS_MAX):
+        trials.failed(f"{number:032x}", ValueError("a bug"))
+        assert told == []
+    trials.failed("f" * 32, ValueError("a bug"))
+    assert len(told) == 1
+    assert trials.failures == 20 + 2 * RESTARTS_MAX + 1

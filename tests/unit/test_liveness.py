@@ -168,3 +168,29 @@ def test_reservations_end_after_one_to_two_windows(clock: FakeClock) -> None:  #
     reservations.add("dn2", 1)
     clock.advance(100)
     assert reservations.by_datanode() == {}
+
+
+def test_after_a_restore_a_datanode_gets_no_chunks_before_it_has_its_new_key(clock: FakeClock) -> None:  # F63
+    liveness = Liveness(clock, stale_after_s=15, dead_after_s=300)
+    liveness.load([datanode("dn1"), datanode("dn2", 2)], unkeyed=["dn1", "dn2"])
+    assert states(liveness) == ["stale", "stale"]
+    liveness.registered(datanode("dn1"))
+    assert states(liveness) == ["live", "stale"]
+    clock.advance(300)
+    beat(liveness, "dn1")
+    assert states(liveness) == ["live", "dead"]
+
+
+def test_a_heartbeat_that_was_sent_before_one_that_was_heard_is_a_late_copy(liveness: Liveness) -> None:  # F48
+    assert liveness.in_order("dn1", 5)
+    assert liveness.in_order("dn1", 5), "the same one twice changes nothing twice"
+    assert liveness.in_order("dn1", 7)
+    assert not liveness.in_order("dn1", 6)
+    assert liveness.in_order("dn2", 1), "each datanode counts for itself"
+    liveness.registered(datanode("dn1", incarnation=2))
+    assert liveness.in_order("dn1", 1), "each life counts anew"
+
+
+def test_heartbeats_of_an_earlier_version_have_no_number_and_are_all_heard(liveness: Liveness) -> None:  # F88
+    assert liveness.in_order("dn1", 5)
+    assert liveness.in_order("dn1", 0)

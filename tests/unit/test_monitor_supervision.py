@@ -65,3 +65,19 @@ def test_a_full_disk_is_waited_for() -> None:
     assert ended == []
     assert monitors.failures() == {"sweep": 0}
     assert monitors.ages_s()["sweep"] > 0.05, "but it shows as a duty that has not succeeded"
+
+
+def test_a_duty_that_is_cancelled_by_something_it_waits_for_ends_the_process() -> None:  # F91
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    _, ended = watch(Duty("sweep", 0.0, cancelled))
+    assert ended == ["monitor-sweep was cancelled"]
+
+
+def test_a_duty_that_is_stopped_is_no_failure() -> None:
+    async def long() -> None:
+        await asyncio.sleep(60)
+
+    _, ended = watch(Duty("sweep", 0.0, long))
+    assert ended == []

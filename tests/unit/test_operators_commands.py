@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 
-from dfs.cli.admin import scrubbing, seconds_of
+from dfs.cli.admin import seconds_of
+from dfs.cli.doctor import skew_text
 from dfs.cli.fsck import Findings, file_lines, how_far, whole_files
-from dfs.cli.status import health, is_healthy
+from dfs.cli.scrub import AGAIN_AFTER_S, Scrub, silent, those_to_scrub
+from dfs.cli.wellbeing import health, is_healthy
 from dfs.diagnosis import SCRUB_AGE_S, Facts, Finding, Probe, diagnose, summary
+from dfs.protocol.errors import Conflict
 from dfs.protocol.messages import (
+    BackupStatus,
     Balancing,
     ChunkHealth,
     DatanodeStatus,
@@ -34,11 +38,19 @@ def node(number: int, **changes: Any) -> DatanodeStatus:
     return DatanodeStatus(**{**facts, **changes})
 
 
+def backup(**changes: Any) -> BackupStatus:
+    facts = {
+        "seq": 1, "made_ms": 1, "age_s": 5.0, "behind_s": 0.0, "snapshot_age_s": 9.0, "bytes": 1, "interval_s": 60.0
+    }  # fmt: skip
+    return BackupStatus(**{**facts, **changes})
+
+
 def status(*datanodes: DatanodeStatus, **changes: Any) -> Status:
     facts = {
         "cluster": ID, "version": "1", "uptime_s": 1, "seq": 1, "files": 1, "directories": 1, "bytes": 1, "chunks": 9,
         "replicas": 27, "under_replicated": 0, "missing": 0, "waiting_for_deletion": 0, "drafts": 0, "safe_modes": [],
         "datanodes": list(datanodes) or [node(1), node(2), node(3)], "replication": 3, "write_min": 2,
+        "backup": backup(),
     }  # fmt: skip
     return Status(**{**facts, **changes})
 
@@ -66,8 +78,11 @@ def test_a_cluster_that_is_well_has_no_findings() -> None:
         (status(), {"dn2": Probe("u", 1, 200, -400.0)}, "problem", "400 s behind", "time service"),
         (status(missing=2, under_replicated=2), {}, "problem", "2 chunks can't be read", "dfs fsck"),
         (status(under_replicated=2), {}, "warning", "2 chunks have fewer", "dfs status"),
-        (status(safe_modes=["operator: held"]), {}, "warning", "held back", "dfs admin safemode off"),
+        (status(safe_modes=["operator: held"]), {}, "warning", "an operator holds", "dfs admin safemode off"),
         (status(durability="none"), {}, "warning", "may be lost", "durability"),
+        (status(backup=None), {}, "warning", "not backed up", "--backup-interval-s"),
+        (status(backup=backup(behind_s=700.0)), {}, "warning", "on the namenode's disk alone", "dfs admin backup"),
+        (status(backup=backup(behind_s=70.0, failure="no room")), {}, "warning", "up: no room", "dfs admin backup"),
         (status(node(1), node(2), node(3), node(4, state="dead")), {}, "problem", "is dead", "start it again"),
         (status(*map(node, (1, 2, 3)), node(4, version="2")), {}, "warning", "version 2", "same version"),
         (status(*map(node, (1, 2, 3)), node(4, admin_state="decommissioned")), {}, "warning", "decom", "forget dn4"),
@@ -168,7 +183,9 @@ def test_a_walk_says_how_long_it_still_takes_where_the_number_of_files_is_known(
 
 
 def test_status_says_when_the_repair_will_be_done() -> None:
-    assert health(status(under_replicated=3, repair_eta_s=130.0))[0].endswith("copies are being made, 2 min 10 s left")
+    assert health(status(under_replicated=3, repair_eta_s=130.0))[0].endswith(
+        "copies are being made, done in about 2 min 10 s"
+    )
 
 
 def test_what_operators_decided_is_told_and_takes_nothing_from_the_health() -> None:
@@ -199,9 +216,249 @@ def test_durations_are_numbers_with_units(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
 
 
+# --- scrub ------------------------------------------------------------------------------------------------------
+
+
+class Asked:
+    """What a scrub asked datanodes for, at which time."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.told: list[list[str]] = []
+
+    def scrub(self, *datanodes: str) -> Scrub:
+        return Scrub(datanodes, lambda names: self.told.append(list(names)), lambda: self.now_s)
+
+
 def test_a_scrub_has_ended_when_every_byte_was_verified_since_it_was_asked_for() -> None:
-    old = node(1, volume={"scrub_age_s": 50.0, "scrub_left": 0.4}, seconds_since_heartbeat=2.0)
-    done = node(2, volume={"scrub_age_s": 50.0}, seconds_since_heartbeat=2.0)
-    assert scrubbing(status(old, done), (), 51.0) == "2 disks are being verified, 40% of one is left"
-    assert scrubbing(status(old, done), ("dn2",), 53.0) is None
-    assert scrubbing(status(node(1, state="dead", volume={"scrub_age_s": 99.0})), (), 1.0) is None
+    old = node(1, volume={"scrub_age_s": 60.0, "scrub_left": 0.4}, seconds_since_heartbeat=2.0)
+    done = node(2, volume={"scrub_age_s": 60.0}, seconds_since_heartbeat=2.0)
+    asked = Asked()
+    scrub, of_one = asked.scrub("dn1", "dn2"), asked.scrub("dn2")
+    asked.now_s += 20.0
+    assert scrub.left(status(old, done)) == "2 disks are being verified, 40% of one is left"
+    assert of_one.left(status(old, done)) == "1 disk is being verified, 1% of it is left"
+    asked.now_s += 43.0
+    assert of_one.left(status(old, done)) is None
+    assert asked.scrub("dn1").left(status(node(1, state="dead", volume={"scrub_age_s": 99.0}))) is None
+
+
+def test_a_scrub_whose_command_was_lost_is_asked_for_again_and_one_that_goes_on_is_not() -> None:
+    deaf = node(1, volume={"scrub_age_s": 500.0}, seconds_since_heartbeat=1.0)
+    busy = node(2, volume={"scrub_age_s": 500.0, "scrub_left": 0.9}, seconds_since_heartbeat=1.0)
+    asked = Asked()
+    scrub = asked.scrub("dn1", "dn2")
+    asked.now_s += AGAIN_AFTER_S
+    scrub.left(status(deaf, busy))
+    assert asked.told == [["dn1", "dn2"]]
+    asked.now_s += 2.0
+    assert scrub.left(status(deaf, busy)) is not None
+    assert asked.told == [["dn1", "dn2"], ["dn1"]]
+    scrub.left(status(deaf, busy))
+    assert len(asked.told) == 2
+
+
+def test_a_datanode_that_is_silent_is_not_said_to_have_verified_anything() -> None:
+    found = status(node(1), node(2, state="dead"), node(3, state="stale"))
+    assert those_to_scrub(found, ()) == ["dn1"]
+    assert those_to_scrub(found, ["dn1", "unknown"]) == ["dn1", "unknown"]
+    with pytest.raises(Conflict, match="dn2 is dead, and can't verify anything"):
+        those_to_scrub(found, ["dn2"])
+    assert silent(found) == ["dn2", "dn3"]
+
+
+# --- numbers and nouns ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (status(missing=1, under_replicated=1), "1 chunk can't be read now"),
+        (status(under_replicated=1), "1 chunk has fewer replicas than wanted"),
+        (status(node(1, volume={"read_errors": 1}), node(2), node(3)), "had 1 failed read"),
+        (status(node(1), node(2), write_min=1, replication=2, missing=1), "1 chunk can't be read now"),
+        (status(node(1), write_min=1, replication=2), "new files get 1 replica instead of 2"),
+        (status(backup=backup(behind_s=7200.0)), "the changes of the last 2 h are on the namenode's disk alone"),
+        (
+            status(safe_modes=["operator: deletion and repair are held back until somebody ends it"]),
+            "an operator holds deletion and repair back",
+        ),
+    ],
+)
+def test_findings_count_as_people_do(found: Status, says: str) -> None:
+    (finding,) = diagnose(facts_of(found))
+    assert finding.what.endswith(says)
+
+
+def test_one_problem_and_one_datanode_are_singular() -> None:
+    found = status(node(1), write_min=1, replication=1)
+    assert "and 1 datanode answer" in summary(facts_of(found), [])
+    finding = Finding("problem", "a", "b", "c")
+    assert summary(facts_of(found), [finding]) == "1 problem; 1 of 1 datanode answer this machine"
+
+
+def test_a_datanode_that_has_just_stopped_is_not_blamed_on_the_network_alone() -> None:
+    found = status(node(1), node(2), node(3, seconds_since_heartbeat=7.0))
+    (finding,) = diagnose(facts_of(found, dn3=Probe("u", 0.1, error="connection refused")))
+    assert "its last heartbeat came 7 s ago" in finding.what
+    assert finding.fix.startswith("start it")
+
+
+def test_a_clock_that_agrees_is_shown_as_such() -> None:
+    assert [skew_text(-0.8), skew_text(0.4), skew_text(12.3), skew_text(-400.0)] == ["same", "same", "+12 s", "-400 s"]
+
+
+def test_a_drain_that_has_nowhere_to_go_says_what_it_needs() -> None:
+    found = status(node(1), node(2), node(3, admin_state="draining", chunks_left=4, drain_eta_s=9.0))
+    told = next(line for line in health(found) if "is being drained" in line)
+    assert told.endswith("4 chunks left; files with 3 replicas need as many other datanodes, and 2 are live and in "
+                         "service: start more")  # fmt: skip
+    enough = status(*map(node, (1, 2, 3)), node(4, admin_state="draining", chunks_left=1, drain_eta_s=9.0))
+    assert next(line for line in health(enough) if "drained" in line).endswith("1 chunk left, 9 s to go")
+
+
+# --- the first line of status -----------------------------------------------------------------------------------
+
+V1, V2 = "1" * 32, "2" * 32
+SILENT: dict[str, Any] = {"state": "dead", "seconds_since_heartbeat": 400.0}
+
+
+def failed_volume(number: int) -> DatanodeStatus:
+    return node(number, volumes=[VolumeState(id=V1, state="failed", capacity_bytes=0, free_bytes=0)])
+
+
+def full(number: int) -> DatanodeStatus:
+    return node(
+        number, free_bytes=0, used_bytes=90,
+        volumes=[VolumeState(id=V1, state="full", capacity_bytes=100, free_bytes=0, used_bytes=90)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (status(), "Healthy: every chunk has its replicas"),
+        (status(chunks=0, files=0), "Healthy: ready to store files, none yet"),
+        (
+            status(node(1), node(2), node(3), node(4, **SILENT), missing=3, under_replicated=3, unreadable_files=12),
+            "Unreadable now: 12 files (3 chunks), because dn4 is dead: start it again; `dfs fsck` names the files",
+        ),
+        (
+            status(node(1), node(2), *(node(n, **SILENT) for n in range(3, 8)), missing=1, under_replicated=1),
+            ("Unreadable now: 1 chunk, because dn3, dn4, dn5 and 2 more are dead: start them again; `dfs fsck` names "
+            "the files"),
+        ),
+        (
+            status(node(1), node(2), failed_volume(3), missing=1, under_replicated=1, unreadable_files=10_000),
+            (f"Unreadable now: more than 10000 files (1 chunk), because the volume {V1} of dn3 failed: bring it back; "
+            "`dfs fsck` names the files"),
+        ),
+        (
+            status(missing=1, under_replicated=1, unreadable_files=1),
+            ("Unreadable now: 1 file (1 chunk), because no datanode that is known has a good replica: if one was "
+            "forgotten or replaced, bring it back; `dfs fsck` names the files"),
+        ),
+        (
+            status(under_replicated=3, repair_eta_s=130.0),
+            "Degraded: 3 chunks have fewer replicas than wanted; copies are being made, done in about 2 min 10 s",
+        ),
+        (
+            status(under_replicated=1),
+            "Degraded: 1 chunk has fewer replicas than wanted; copies are being made",
+        ),
+        (
+            status(node(1), node(2), node(3, **SILENT), under_replicated=3),
+            ("Degraded: new files get 2 replicas instead of 3: that is how many datanodes are live and in service; "
+            "start another"),
+        ),
+        (
+            status(node(1), node(2, **SILENT), node(3, **SILENT), under_replicated=9),
+            "No new files now: 1 of 3 datanodes is live and in service, 2 are needed; start more",
+        ),
+        (
+            status(full(1), full(2), full(3)),
+            "Full: no datanode has room, and new files need 2; remove files, or add a datanode. Everything can be read",
+        ),
+        (
+            status(node(1), full(2), full(3)),
+            ("Full: only 1 datanode has room, and new files need 2; remove files, or add a datanode. Everything can be "
+            "read"),
+        ),
+        (
+            status(node(1), node(2), full(3)),
+            "Degraded: new files get 2 replicas instead of 3: that is how many datanodes have room; start another",
+        ),
+        (
+            status(safe_modes=["history: datanodes have seen newer changes than this store has"]),
+            ("Out of date: the datanodes have seen newer changes than this namenode's store has, as after a restore "
+            "from a backup; nothing is deleted or repaired until `dfs admin rebuild --from-datanodes` has brought the "
+            "newer files back and `dfs admin resolve-history` has been said"),
+        ),
+        (
+            status(safe_modes=["cold start: 1 of 3 datanodes have not been heard yet"]),
+            (
+                "Starting: 1 of 3 datanodes have not been heard yet; deletion and repair wait for it, reading and "
+                "writing do not"
+            ),
+        ),
+        (
+            status(
+                *map(node, range(1, 4)), *(node(n, **SILENT) for n in (4, 5)),
+                safe_modes=["mass outage: 2 of 5 datanodes are dead"],
+            ),
+            ("Outage: 2 of 5 datanodes are dead; deletion and repair wait until they are back, or said to be gone with "
+            "`dfs admin forget`"),
+        ),
+        (
+            status(safe_modes=["operator: deletion and repair are held back until somebody ends it"]),
+            "Safe mode: an operator holds deletion and repair back; `dfs admin safemode off` ends it",
+        ),
+    ],
+)  # fmt: skip
+def test_the_first_line_of_status_says_what_matters_most(found: Status, sentence: str) -> None:
+    assert health(found)[0] == sentence
+    assert is_healthy(found) is sentence.startswith("Healthy")
+
+
+def test_what_is_repaired_comes_with_why_it_waits() -> None:
+    found = status(
+        node(1), node(2), node(3), node(4, **SILENT), node(5, **SILENT), under_replicated=7,
+        safe_modes=["mass outage: 2 of 5 datanodes are dead"],
+    )  # fmt: skip
+    first, second, *_ = health(found)
+    assert first == "Degraded: 7 chunks have fewer replicas than wanted; repair waits"
+    assert second.startswith("Outage: 2 of 5")
+
+
+def test_a_volume_that_failed_and_a_cluster_that_is_nearly_full_are_told_below() -> None:
+    two = [
+        VolumeState(id=V1, state="failed", capacity_bytes=100, free_bytes=0),
+        VolumeState(id=V2, state="in_service", capacity_bytes=100, free_bytes=4, used_bytes=96),
+    ]
+    first, *others = health(status(node(1, volumes=two, free_bytes=1, used_bytes=96), node(2), node(3)))
+    assert first == "Healthy: every chunk has its replicas"
+    assert others == [
+        f"The volume {V1} of dn1 failed: what it has is made anew elsewhere, and counts again once it is back"
+    ]
+    tight = [node(number, free_bytes=5, used_bytes=95) for number in (1, 2, 3)]
+    assert health(status(*tight))[1] == "Nearly full: 95% of the space is used; remove files, or add a datanode"
+
+
+def test_without_datanodes_status_says_how_to_start_one() -> None:
+    found = status(node(1))
+    empty = Status(**{name: getattr(found, name) for name in found.__struct_fields__} | {"datanodes": []})
+    assert health(empty) == ["No datanodes yet: nothing can be stored; start one with `dfs datanode --namenode URL`"]
+
+
+def test_a_store_that_is_not_backed_up_is_told_and_one_that_waits_for_its_next_turn_is_not() -> None:
+    assert len(health(status(backup=backup(behind_s=59.0)))) == 1
+    assert len(health(status(backup=backup(interval_s=0.0, behind_s=9999.0)))) == 1, "nobody wants one"
+    told = health(status(backup=backup(behind_s=90.0, failure="no room")))[1]
+    assert "1 min 30 s" in told
+    assert told.endswith("on the namenode's disk alone; the last try to back them up: no room")
+
+
+def test_a_brake_on_deletions_is_told_and_takes_nothing_from_the_health() -> None:  # F65
+    first, second = health(status(safe_modes=["brake: so many chunks became garbage that they are deleted slowly"]))
+    assert first == "Healthy: every chunk has its replicas"
+    assert second == "Deleting slowly: so many chunks became garbage that they are deleted slowly"

@@ -262,3 +262,47 @@ def test_a_sender_that_trickles_is_given_up_and_a_slow_one_is_not(  # F80
         assert not trial.stored_here()
     else:
         assert run().receipts
+
+
+class FlippingMemory:
+    """The next datanode, and the memory of the one before it, where a bit flips after it was hashed."""
+
+    def __init__(self, store: ChunkStore, at: int) -> None:
+        self._store = store
+        self._at = at
+        self._body = bytearray()
+
+    def send(self, piece: Buffer) -> None:
+        self._body += piece
+
+    def finish(self) -> StoredChunk:
+        self._body[self._at] ^= 1
+        return store_stream(
+            FakeSource(bytes(self._body)),
+            Order(CHUNK, len(DATA), "alice", ("a", "b"), 1),
+            store=self._store,
+            standing=Standing("b", CLUSTER, LINEAGE, derive_key(SECRET, "b"), incarnation=1),
+            connect=lambda _datanode, _hop: FakePeer(StoredChunk(receipts=[])),
+            suspect=lambda _datanode: None,
+            now_ms=1,
+        )
+
+    def abort(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "at", [0, len(DATA) // 2, len(DATA) - 1, len(DATA) + 3, len(DATA) + len(wire_footer(DATA)) - 1]
+)
+def test_a_bit_that_flips_in_the_memory_of_the_first_datanode_is_stored_nowhere(tmp_path: Path, at: int) -> None:  # F13
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    here, there = make_store(tmp_path / "a"), make_store(tmp_path / "b")
+    trial = Trial(here, ("a", "b"), {})
+    trial.peers["b"] = FlippingMemory(there, at)  # type: ignore[assignment]
+    stored = trial.run()
+    # The digests come from the client: whoever is behind the flip finds it, and what lies here is right.
+    assert [read_receipt(receipt, SECRET).datanode for receipt in stored.receipts] == ["a"]
+    assert failures(stored) == [("b", True)]
+    assert there.find(CHUNK) is None
+    assert read_receipt(stored.receipts[0], SECRET).digest.hex() == tree_digest(DATA)
+    assert trial.stored_here()

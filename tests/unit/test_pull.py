@@ -8,6 +8,7 @@ import pytest
 
 from dfs.protocol.digests import BLOCK_SIZE, block_table, tree_digest
 from dfs.protocol.errors import CorruptReplica, DfsError, NotSent, OutcomeUnknown
+from dfs.protocol.hints import FileHint, FilesHint, encode_hints
 from dfs.protocol.messages import Replicate, Target
 from dfs_datanode.pull import PULL_BYTES, SMALL_BYTES, LocalSource, Pull, Source
 from fixtures.disks import make_store, store_chunk
@@ -18,8 +19,11 @@ CHUNK = "a" * 32
 class Replica:
     """A datanode that has the chunk, some blocks of it damaged; it checks what it sends, as datanodes do."""
 
-    def __init__(self, name: str, data: bytes, bad: set[int] = frozenset(), *, lies: bool = False) -> None:  # type: ignore[assignment]
+    def __init__(
+        self, name: str, data: bytes, bad: set[int] = frozenset(), *, lies: bool = False, hints: bytes = b""  # type: ignore[assignment]
+    ) -> None:  # fmt: skip
         self.name = name
+        self.hints = hints
         self.data = bytearray(data)
         self.table = block_table(data)
         self.bad = bad
@@ -42,10 +46,16 @@ class Replica:
             raise CorruptReplica("damaged")
         piece[:] = self.data[offset : offset + len(piece)]
 
+    def read_hints(self) -> bytes:
+        return self.hints
+
 
 class Away:
     name = "away"
     reads = 0
+
+    def read_hints(self) -> bytes:
+        raise NotSent("refused")
 
     def read_table(self, table: memoryview, offset: int, piece: memoryview) -> None:
         self.read(offset, piece)
@@ -128,3 +138,52 @@ def test_the_bad_replica_here_gives_the_blocks_that_nobody_else_has(tmp_path: Pa
         file.write(b"rotten")
     here = LocalSource(store.open_uncached(CHUNK))
     assert pull(data, [Replica("dn1", data, {0, 9}), Replica("dn2", data, {9}), here]) == data
+
+
+HINTS = encode_hints(FilesHint(1, [FileHint("/a", 0, 5, 0, 5, "")], complete=True))
+
+
+def pull_hints(*sources: Source) -> bytes:
+    command = Replicate(chunk=CHUNK, length=5, digest=tree_digest(b"bytes"), sources=[Target("x", "http://x:1")],
+                        capability="x")  # fmt: skip
+    return Pull(command, sources, suspect=[].append, pause=lambda _: None).hints()
+
+
+def test_hints_come_from_the_first_source_that_has_whole_ones() -> None:
+    damaged = bytearray(HINTS)
+    damaged[3] ^= 1
+    none, bad, good = (Replica(str(n), b"bytes", hints=bytes(hints)) for n, hints in enumerate((b"", damaged, HINTS)))
+    assert pull_hints(none, bad, good) == HINTS
+    assert pull_hints(Away(), good, none) == HINTS
+
+
+def test_hints_that_nobody_gives_are_no_reason_not_to_pull() -> None:
+    away, data = Away(), os.urandom(BLOCK_SIZE + 1)
+    assert pull_hints(away, Replica("dn1", data)) == b""
+    assert pull_hints(away) == b""
+    assert away.reads == 0
+    assert pull(data, [Replica("dn1", data)]) == data
+
+
+def test_a_source_that_gave_no_hints_is_still_asked_for_the_data() -> None:
+    class Mute(Replica):
+        def read_hints(self) -> bytes:
+            raise OutcomeUnknown("made no progress", stalled=True)
+
+    data = os.urandom(BLOCK_SIZE)
+    command = Replicate(chunk=CHUNK, length=len(data), digest=tree_digest(data), sources=[Target("x", "http://x:1")],
+                        capability="x")  # fmt: skip
+    suspects: list[str] = []
+    made = Pull(command, [Mute("dn1", data)], suspect=suspects.append, pause=lambda _: None)
+    assert made.hints() == b""
+    assert b"".join(bytes(piece) for piece in made.pieces()) == data
+    assert suspects == []
+
+
+def test_the_bad_replica_here_gives_its_hints_if_nobody_else_has_them(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store_chunk(store, CHUNK, b"bytes", hints=HINTS)
+    with open(store.volumes[0].path_of(CHUNK), "r+b") as file:
+        file.seek(4096)
+        file.write(b"r")
+    assert pull_hints(Away(), LocalSource(store.open_uncached(CHUNK))) == HINTS

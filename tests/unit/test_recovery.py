@@ -63,12 +63,22 @@ def test_a_second_wrong_digest_is_an_error() -> None:
 
 
 def test_the_last_attempt_gives_up_with_the_error_or_with_what_is_missing() -> None:
-    error = e.OutcomeUnknown("broke")
+    error = e.NoSpace("full")
     assert after_put(Try(CHAIN, 0, 2, grants=ATTEMPTS_MAX), error) == GiveUp(error)
     verdict = after_put(Try(CHAIN, 0, 2, grants=ATTEMPTS_MAX), stored("r1", failed=(FailedHop("b", "died"),)))
     assert isinstance(verdict, GiveUp)
     assert isinstance(verdict.error, e.Unavailable)
     assert "b (died)" in verdict.error.message
+
+
+@pytest.mark.parametrize("error", [e.OutcomeUnknown("broke"), e.BadAnswer("what?"), e.NotSent("refused")])
+def test_a_chunk_that_was_given_up_is_not_an_unknown_outcome(error: e.DfsError) -> None:
+    verdict = after_put(Try(CHAIN, 2, 2, grants=ATTEMPTS_MAX), error)
+    assert isinstance(verdict, GiveUp)
+    assert isinstance(verdict.error, e.Unavailable)
+    assert verdict.error.exit_code == 5
+    assert error.message in verdict.error.message
+    assert "nothing of it counts" in verdict.error.message
 
 
 def test_a_request_that_is_wrong_is_not_repeated() -> None:

@@ -147,6 +147,14 @@ def test_replicas_on_a_failed_volume_do_not_count() -> None:
     assert decide(cluster("lll", volume="failed"), need("abc")) == [Reprioritise(CHUNK, repair.PRIORITY_MISSING)]
 
 
+def test_a_bad_replica_on_a_failed_volume_is_left_until_it_can_be_deleted() -> None:  # F62
+    nodes = dict(cluster("lllll").datanodes)
+    nodes["e"] = cluster("lllll", volume="failed").datanodes["e"]
+    waiting = need("abc", "de", priority=repair.PRIORITY_BAD)
+    assert decide(ClusterView(nodes), waiting) == [DropReplica(CHUNK, "d")]
+    assert decide(ClusterView(nodes), need("abc", "e", priority=repair.PRIORITY_BAD)) == [Settled(CHUNK)]
+
+
 def test_a_target_needs_room() -> None:
     assert decide(cluster("lldl", free=MIB), need("abc", priority=repair.PRIORITY_FEW_LEFT)) == []
 

@@ -4,7 +4,8 @@ import pytest
 
 from dfs.testing.files_model import MISSING, Done, Put, Read, ReadRange
 from dfs.testing.linearizability import UNKNOWN, Call, check
-from fixtures.reliability import PAGE_BEGIN, PAGE_END, Figures, Peak, Period
+from fixtures.page import PAGE_BEGIN, PAGE_END, Section, page_text, write_page
+from fixtures.reliability import Figures, Peak, Period
 from fixtures.workload import LEAST_BYTES, MODEL, Attempt, WrongBytesError, piece_bytes, pieces_of, slice_of
 
 PIECES = ((1, LEAST_BYTES), (2, 5000), (3, 100))
@@ -48,8 +49,8 @@ def test_a_lost_file_breaks_the_history_and_an_unknown_one_does_not() -> None:
 
 def test_the_figures_find_their_place_in_the_page(tmp_path) -> None:  # type: ignore[no-untyped-def]
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{PAGE_BEGIN}\nold\n{PAGE_END}\nafter\n")
-    figures = Figures("make faults", 1, 2, "2000-01-01", converged_s=1.0)
+    page.write_text(f"before\n{PAGE_BEGIN}\nfigures of before\n{PAGE_END}\nafter\n")
+    figures = Figures(1, 2, converged_s=1.0)
     figures.periods = [Period("namenode killed", 10, 20)]
     figures.attempts = [
         Attempt("read", 9, 11, True),
@@ -60,15 +61,16 @@ def test_the_figures_find_their_place_in_the_page(tmp_path) -> None:  # type: ig
     figures.peaks = {"namenode": Peak(100 << 20, 20, 3)}
     figures.times = {"start": [1.0, 3.0, 2.0]}
     assert figures.good
-    figures.write(str(page))
+    sections = [Section("The thrasher", figures.text())]
+    write_page(str(page), page_text(sections))
     text = page.read_text()
     assert text.startswith(f"before\n{PAGE_BEGIN}\n")
     assert text.endswith(f"{PAGE_END}\nafter\n")
-    assert "old" not in text
+    assert "figures of before" not in text
     assert "| namenode killed | 1 | 10.0 s | 100.00% of 1 | 2.0 s | 50.00% of 2 | 7.0 s |" in text
     assert "| no fault |  |  | 100.00% of 1 | 1.0 s | – | – |" in text
     assert "| start | 3 | 2.0 s | 3.0 s |" in text
-    figures.write(str(page))
+    write_page(str(page), page_text(sections))
     assert page.read_text() == text
 
 
@@ -85,5 +87,5 @@ def test_the_figures_find_their_place_in_the_page(tmp_path) -> None:  # type: ig
 )
 def test_one_broken_promise_is_enough(harm: dict[str, object]) -> None:
     kept: dict[str, object] = {"converged_s": 1.0}
-    assert Figures("", 1, 1, "", **kept).good  # type: ignore[arg-type]
-    assert not Figures("", 1, 1, "", **(kept | harm)).good  # type: ignore[arg-type]
+    assert Figures(1, 1, **kept).good  # type: ignore[arg-type]
+    assert not Figures(1, 1, **(kept | harm)).good  # type: ignore[arg-type]

@@ -148,7 +148,7 @@ def test_a_cluster_that_can_not_take_more_ends_the_tree(cluster: FakeCluster, tm
     (tmp_path / "f").write_bytes(b"x")
     with cluster.connect() as fs:
         cluster.refused = set(cluster.names)
-        with pytest.raises(e.PeerError):
+        with pytest.raises(e.Unavailable):
             fs.put_tree(tmp_path, "/t")
 
 

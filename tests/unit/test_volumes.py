@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ import pytest
 from dfs.protocol.chunk_format import file_size
 from dfs.protocol.clock import SystemClock
 from dfs.protocol.errors import Conflict, NoSpace, Unavailable
+from dfs.protocol.hints import FileHint, FilesHint, encode_hints
 from dfs.protocol.messages import ChunkReport
 from dfs_datanode.app import open_grounds
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.disk import Disk
+from dfs_datanode.duties import VolumeDuties
+from dfs_datanode.findings import Findings
 from dfs_datanode.health import FULL_PAUSE_S
 from dfs_datanode.identity import Identity, load_identity, lock_directory, save_identity
+from dfs_datanode.outbox import Outbox
 from dfs_datanode.report import report_pages
 from dfs_datanode.settings import DatanodeSettings
 from dfs_datanode.startup import measure, recover_volume, settle
@@ -165,6 +170,22 @@ def test_used_bytes_follow_what_is_stored_and_trashed(tmp_path: Path) -> None:
     assert store.look()[0].used_bytes == 0
 
 
+def test_used_bytes_and_free_space_count_hints(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    hints = encode_hints(
+        FilesHint(1, [FileHint(os.urandom(1000).hex(), n, 1, 0, 1, "") for n in range(8)], complete=True)
+    )
+    assert file_size(10, len(hints)) > file_size(10)
+    store_chunk(store, chunk_id(1), b"x" * 10, hints=hints)
+    assert store.look()[0].used_bytes == file_size(10, len(hints))
+    assert Path(store.volumes[0].path_of(chunk_id(1))).stat().st_size == file_size(10, len(hints))
+    store.retire(chunk_id(1), now_ms=1000)
+    assert store.look()[0].used_bytes == 0
+    volume = store.volumes[0]
+    assert volume.takes(10, hints=0) == volume.state().free_bytes
+    assert volume.takes(10, hints=volume.state().free_bytes) == 0
+
+
 def test_chunks_spread_over_directories_by_the_random_part_of_their_ids(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     for last in ("00", "7f", "ff"):
@@ -197,6 +218,34 @@ def test_an_identity_is_minted_once_and_kept_in_every_directory(tmp_path: Path) 
     os.unlink(tmp_path / "a" / "identity.json")
     assert load_identity(Disk(), directories, "") == minted
     assert os.stat(tmp_path / "b" / "identity.json").st_mode & 0o077 == 0, "it holds the key"
+
+
+def test_the_highest_sequence_number_that_was_seen_survives_a_power_cut_on_each_disk(tmp_path: Path) -> None:  # F63
+    store = make_store(tmp_path / "a", tmp_path / "b")
+    directories = tuple(volume.directory for volume in store.volumes)
+    save_identity(Disk(), list(directories), Identity(datanode="dn0", cluster=CLUSTER, seq_seen=5))
+    for seen, volume in enumerate(store.volumes, 9000):
+        duties = VolumeDuties(
+            volume,
+            Disk(),
+            DatanodeSettings(),
+            Findings(Outbox()),
+            clock=SystemClock(),
+            namenode_clock=SystemClock(),
+            seq_seen=partial(int, seen),
+            busy=lambda: False,
+            fatal=pytest.fail,
+        )
+        duties._keep_up()
+    assert load_identity(Disk(), directories, "").seq_seen == 9001
+    assert load_identity(Disk(), directories[:1], "").seq_seen == 9000
+    place = Path(directories[0]) / "seq_seen"
+    whole = place.read_bytes()
+    for bit in range(8 * len(whole)):
+        harmed = bytearray(whole)
+        harmed[bit // 8] ^= 1 << bit % 8
+        place.write_bytes(harmed)
+        assert load_identity(Disk(), directories[:1], "").seq_seen == 5, "what is damaged counts for nothing"
 
 
 def test_directories_of_two_datanodes_are_refused(tmp_path: Path) -> None:  # F48

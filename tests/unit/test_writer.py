@@ -98,7 +98,7 @@ def test_a_bit_that_flips_on_the_wire_costs_one_repetition_and_twice_is_an_error
 
 def test_too_many_suspects_are_better_than_no_datanode(cluster: FakeCluster) -> None:
     with cluster.connect() as fs:
-        fs._suspects.add(["dn1", "dn2", "dn3"])
+        fs._experience.suspects.add(["dn1", "dn2", "dn3"])
         fs.write_bytes("/a", b"data")
     assert content(cluster, "/a") == b"data"
 

@@ -5,15 +5,17 @@ Commands whose work takes long wait for it and show how far it is; `--no-wait` a
 
 import re
 import sys
-import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from dfs.cli.backup import backup_command, restore_command
+from dfs.cli.rebuild import rebuild_command
+from dfs.cli.scrub import scrub_command
 from dfs.cli.session import Session, remote_command
-from dfs.cli.show import human_duration, print_json
+from dfs.cli.show import count, human_duration, print_json, tell
 from dfs.cli.waiting import time_left, wait_options, wait_until
+from dfs.cli.wellbeing import chunks, held_back, too_few_to_drain
 from dfs.protocol.errors import EXIT_USAGE, Conflict, InvalidRequest
 
 if TYPE_CHECKING:
@@ -49,12 +51,24 @@ def gc_command(session: Session, now: bool, as_json: bool) -> None:
         return
     collected = session.fs.collect_garbage()
     if as_json:
-        print_json({"contents_swept": collected.contents_swept, "chunks_condemned": collected.chunks_condemned})
+        print_json(
+            {
+                "contents_swept": collected.contents_swept,
+                "chunks_condemned": collected.chunks_condemned,
+                "orphans_buried": collected.orphans_buried,
+                "compositions_begun": collected.compositions_begun,
+            }
+        )
     else:
         sys.stdout.write(
-            f"removed contents swept: {collected.contents_swept}, chunks condemned: {collected.chunks_condemned}; "
-            "the datanodes delete those next\n"
+            f"removed contents swept: {collected.contents_swept}, chunks condemned: {collected.chunks_condemned}, "
+            f"chunks that no file ever had: {collected.orphans_buried}; the datanodes delete those next\n"
         )
+        if collected.compositions_begun:
+            sys.stdout.write(
+                "new chunks that are being made of what lives in chunks that are mostly dead: "
+                f"{collected.compositions_begun}\n"
+            )
 
 
 # --- datanodes --------------------------------------------------------------------------------------------------
@@ -75,7 +89,7 @@ def decommission_command(session: Session, datanode: str, no_wait: bool, quiet: 
         state = _datanode(found, datanode).admin_state
         if state != "decommissioned":
             raise Conflict(f"{datanode} is {_words(state)}: somebody else has decided about it meanwhile")
-    _tell(
+    tell(
         as_json,
         {"datanode": datanode, "state": state},
         f"{datanode} is decommissioned: stop it, then `dfs admin forget {datanode}`"
@@ -91,8 +105,8 @@ def _draining(status: "Status", datanode: str) -> str | None:
         return None
     if node.chunks_left is None:
         return f"{datanode}: counting its chunks"
-    held = f"; held back: {status.safe_modes[0]}" if status.safe_modes else ""
-    return f"{datanode}: {node.chunks_left} chunks left{time_left(node.drain_eta_s)}{held}"
+    left = f"{datanode}: {chunks(node.chunks_left)} left"
+    return left + (_held(status) or too_few_to_drain(status) or time_left(node.drain_eta_s))
 
 
 @remote_command("recommission")
@@ -101,7 +115,7 @@ def _draining(status: "Status", datanode: str) -> str | None:
 def recommission_command(session: Session, datanode: str, as_json: bool) -> None:
     """Take a datanode back into service, whatever it was taken out for."""
     state = session.fs.admin.recommission(datanode).state
-    _tell(as_json, {"datanode": datanode, "state": state}, f"{datanode} is in service")
+    tell(as_json, {"datanode": datanode, "state": state}, f"{datanode} is in service")
 
 
 def _duration(context: click.Context, _parameter: click.Parameter, text: str) -> float:
@@ -129,7 +143,7 @@ def maintenance_command(session: Session, datanode: str, duration_s: float, as_j
     As long as enough other replicas are at hand. It comes back into service by itself, or by `dfs admin recommission`.
     """
     found = session.fs.admin.maintenance(datanode, duration_s)
-    _tell(
+    tell(
         as_json,
         {"datanode": datanode, "state": found.state, "until_ms": found.until_ms},
         f"{datanode} is in maintenance for {human_duration(duration_s)}: it can be stopped now",
@@ -144,17 +158,20 @@ def forget_command(session: Session, datanode: str, yes: bool, as_json: bool) ->
     """Remove a datanode that will not come back: one that is decommissioned, or dead."""
     node = _datanode(session.fs.status(), datanode)
     if node.admin_state != "decommissioned" and not yes:
-        raise Conflict(
-            f"{datanode} is {node.state} and was not decommissioned: what only it has would be lost. "
-            "Bring it back, or say --yes"
-        )
+        raise Conflict(f"{datanode} is {node.state} and was not decommissioned: {_instead(node)}")
     found = session.fs.admin.forget(datanode)
-    lost = f"; for {found.last_ones} chunks it had the last good replica, see `dfs fsck`" if found.last_ones else ""
-    _tell(
+    lost = f"; it had the last good replica of {chunks(found.last_ones)}, see `dfs fsck`" if found.last_ones else ""
+    tell(
         as_json,
         {"datanode": datanode, "replicas": found.replicas, "last_ones": found.last_ones},
-        f"{datanode} is forgotten, with {found.replicas} replicas{lost}",
+        f"{datanode} is forgotten, with {count(found.replicas, 'replica')}{lost}",
     )
+
+
+def _instead(node: "DatanodeStatus") -> str:
+    if node.state == "live":
+        return f"`dfs admin decommission {node.id}` has what it holds copied elsewhere first"
+    return "what only it has would be lost. Start it again; only if it will never come back, say --yes"
 
 
 def _datanode(status: "Status", datanode: str) -> "DatanodeStatus":
@@ -181,14 +198,14 @@ def balance_command(session: Session, threshold: int, stop: bool, no_wait: bool,
     """
     if stop:
         session.fs.admin.stop_balance()
-        _tell(as_json, {"balancing": False}, "no more chunks are moved")
+        tell(as_json, {"balancing": False}, "no more chunks are moved")
         return
     session.fs.admin.balance(threshold / 100)
     if no_wait:
-        _tell(as_json, {"balancing": True}, "chunks are being moved; `dfs status` shows how far it is")
+        tell(as_json, {"balancing": True}, "chunks are being moved; `dfs status` shows how far it is")
         return
     wait_until(session, _balancing, quiet=quiet)
-    _tell(
+    tell(
         as_json, {"balancing": False}, f"every datanode is within {threshold} % of the mean, or the balance was stopped"
     )
 
@@ -197,45 +214,14 @@ def _balancing(status: "Status") -> str | None:
     """How far the balance is; None: it has ended."""
     if status.balance is None:
         return None
-    held = f"; held back: {status.safe_modes[0]}" if status.safe_modes else ""
     return (
-        f"{status.balance.moved} chunks moved, {status.balance.moving} under way, "
-        f"the farthest is {status.balance.spread:.0%} from the mean{held}"
+        f"{chunks(status.balance.moved)} moved, {status.balance.moving} under way, "
+        f"the farthest is {status.balance.spread:.0%} from the mean{_held(status)}"
     )
 
 
-@remote_command("scrub")
-@click.argument("datanodes", nargs=-1, metavar="[DATANODE]...")
-@wait_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def scrub_command(session: Session, datanodes: tuple[str, ...], no_wait: bool, quiet: bool, as_json: bool) -> None:
-    """Have datanodes verify everything they have, now instead of at their own pace.
-
-    All that are live, if none is named. What is found to be bad is replaced.
-    """
-    began_s = time.monotonic()
-    session.fs.admin.scrub(datanodes)
-    if no_wait:
-        _tell(as_json, {"verified": False}, "everything is being verified; `dfs status` shows how old it is")
-        return
-    wait_until(session, lambda status: scrubbing(status, datanodes, time.monotonic() - began_s), quiet=quiet)
-    _tell(as_json, {"verified": True}, "everything was verified; `dfs fsck` shows what was found")
-
-
-def scrubbing(status: "Status", datanodes: Sequence[str], elapsed_s: float) -> str | None:
-    """How far a scrub is that was asked for `elapsed_s` ago; None: it has ended. Pure."""
-    left: list[float] = []
-    for node in status.datanodes:
-        if node.state != "live" or node.seconds_since_heartbeat is None or (datanodes and node.id not in datanodes):
-            continue
-        # Its heartbeat spoke of that moment, not of now.
-        told_s = elapsed_s - node.seconds_since_heartbeat
-        left += [
-            max(volume.scrub_left, 0.01)
-            for volume in node.volumes
-            if volume.state != "failed" and volume.scrub_age_s > told_s
-        ]
-    return f"{len(left)} disks are being verified, {max(left):.0%} of one is left" if left else None
+def _held(status: "Status") -> str:
+    return "; held back, see `dfs status`" if status.safe_modes else ""
 
 
 @remote_command("safemode")
@@ -244,10 +230,11 @@ def scrubbing(status: "Status", datanodes: Sequence[str], elapsed_s: float) -> s
 def safemode_command(session: Session, what: str, as_json: bool) -> None:
     """Show, or decide, whether deletion and repair are held back. Reading and writing never are."""
     modes = session.fs.status().safe_modes if what == "status" else session.fs.admin.set_safe_mode(on=what == "on")
-    _tell(
+    sentences = [held_back(mode) for mode in modes]
+    tell(
         as_json,
         {"held_back": bool(modes), "why": modes},
-        "\n".join(f"deletion and repair are held back: {why}" for why in modes) or "deletion and repair go on as usual",
+        "\n".join(sentences) or "deletion and repair go on as usual",
     )
 
 
@@ -263,10 +250,10 @@ def resolve_history_command(session: Session, yes: bool, as_json: bool) -> None:
     if not yes:
         raise Conflict(
             "chunks that this namenode does not know may be deleted after this, for ever: get back what is missing "
-            "first, then say --yes"
+            "first (`dfs admin rebuild --from-datanodes`), then say --yes"
         )
     resolved = session.fs.admin.resolve_history().resolved
-    _tell(
+    tell(
         as_json,
         {"resolved": resolved},
         "resolved: chunks that no file has are garbage again" if resolved else "there was nothing to resolve",
@@ -277,21 +264,17 @@ def _words(state: str) -> str:
     return state.replace("_", " ")
 
 
-def _tell(as_json: bool, record: dict[str, object], sentence: str) -> None:
-    if as_json:
-        print_json(record)
-    else:
-        sys.stdout.write(f"{sentence}\n")
-
-
 for _command in (
+    backup_command,
     balance_command,
     decommission_command,
     forget_command,
     gc_command,
     maintenance_command,
+    rebuild_command,
     recommission_command,
     resolve_history_command,
+    restore_command,
     safemode_command,
     scrub_command,
 ):

@@ -51,6 +51,7 @@ COMMANDS: dict[str, CommandRow] = {
     "fsck": CommandRow("fsck", _CLUSTER, "Check that every file has all its replicas."),
     "doctor": CommandRow("doctor", _CLUSTER, "Find what is wrong, and say what to do about it."),
     "admin": CommandRow("admin", _CLUSTER, "Operate the cluster."),
+    "bench": CommandRow("bench", _CLUSTER, "Measure the speed of the cluster, and what it costs."),
     "mini": CommandRow("mini", _SERVERS, "Run a whole cluster on this machine."),
     "namenode": CommandRow("roles", _SERVERS, "Run a namenode."),
     "datanode": CommandRow("roles", _SERVERS, "Run a datanode."),

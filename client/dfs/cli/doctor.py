@@ -6,9 +6,12 @@ from dataclasses import asdict
 import click
 
 from dfs.cli.session import Session, remote_command
-from dfs.cli.show import print_json, table
+from dfs.cli.show import print_json, table, wrapped
 from dfs.diagnosis import Facts, diagnose, summary
 from dfs.protocol.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_UNREACHABLE
+
+SKEW_UNSEEN_S = 2.0
+"""The Date of an answer is cut to the second, and servers keep it for one: a clock that is right differs by as much."""
 
 
 @remote_command("doctor")
@@ -31,9 +34,10 @@ def doctor_command(session: Session, as_json: bool) -> None:
             }
         )
     else:
-        lines = [summary(facts, findings), ""]
+        lines = [*wrapped([summary(facts, findings)]), ""]
         for finding in findings:
-            lines += [f"{finding.level}: {finding.about}: {finding.what}", f"    {finding.fix}"]
+            lines += wrapped([f"{finding.level}: {finding.about}: {finding.what}"])
+            lines += wrapped([finding.fix], indent="    ")
         lines += ["", *_probes(facts)] if findings else _probes(facts)
         sys.stdout.write("\n".join(lines) + "\n")
     code = _exit_code(facts, problems=any(finding.level == "problem" for finding in findings))
@@ -48,6 +52,11 @@ def _exit_code(facts: Facts, *, problems: bool) -> int:
     return EXIT_SOME_FAILED if problems else EXIT_OK
 
 
+def skew_text(skew_s: float) -> str:
+    """How far a clock is from ours; what HTTP's whole seconds can't show is no difference. Pure."""
+    return "same" if abs(skew_s) <= SKEW_UNSEEN_S else f"{skew_s:+.0f} s"
+
+
 def _probes(facts: Facts) -> list[str]:
     """What each server answered, as a table."""
     rows = [["server", "url", "answer", "time", "clock"]]
@@ -59,7 +68,7 @@ def _probes(facts: Facts) -> list[str]:
                 probe.url,
                 str(probe.status) if probe.status else "none",
                 f"{probe.seconds * 1000:.0f} ms",
-                "" if probe.skew_s is None else f"{probe.skew_s:+.0f} s",
+                "" if probe.skew_s is None else skew_text(probe.skew_s),
             ]
         )
     return table(rows, right=(3, 4))

@@ -7,6 +7,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "put": (
         "dfs put big.iso /data/",
         "dfs put -r photos /photos           # small files are packed by themselves",
+        "dfs put --resume big.iso /data/       # goes on where it was interrupted",
         "tar c . | dfs put - /backup/today.tar",
         "dfs put https://example.org/x.csv /x.csv",
     ),
@@ -55,6 +56,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "dfs admin balance --threshold 5",
         "dfs admin scrub                          # verify everything now",
         "dfs admin safemode on",
+        "dfs admin backup --output store.backup   # a copy for another place",
+        "dfs admin restore --dir NEWDIR --from-datanodes http://dn1:9864",
+        "dfs admin rebuild --from-datanodes       # bring lost files back",
+    ),
+    "bench": (
+        "dfs bench --quick                 # a first look, about two minutes",
+        "dfs bench big small --rounds 5",
+        "dfs bench --json > today.json",
     ),
     "mini": (
         "dfs mini",

@@ -16,7 +16,7 @@ import msgspec
 
 from dfs.cli.progress import Ticker, clock_text, progress_options
 from dfs.cli.session import Session, remote_command
-from dfs.cli.show import print_json, size_text
+from dfs.cli.show import count, print_json, size_text, wrapped
 from dfs.protocol.errors import EXIT_INTEGRITY, EXIT_OK, EXIT_SOME_FAILED, EXIT_UNREACHABLE
 from dfs.protocol.messages import ChunkHealth, FileHealth, FsckPage, HealthState
 
@@ -44,6 +44,7 @@ _KEPT_IN_MEMORY = 8 << 20
 @click.option("--chunks", "show_chunks", is_flag=True, help="List the chunks of the files that are listed.")
 @click.option("--locations", is_flag=True, help="Show where each replica of these chunks is.")
 @click.option("--repair", is_flag=True, help="Have what is wrong verified and repaired before other work.")
+@click.option("--orphans", is_flag=True, help="Instead list what datanodes have and no file does, and why it is kept.")
 @progress_options
 @click.option("--bytes", "exact", is_flag=True, help="Exact sizes in bytes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -54,6 +55,7 @@ def fsck_command(
     show_chunks: bool,
     locations: bool,
     repair: bool,
+    orphans: bool,
     quiet: bool,
     no_progress: bool,
     exact: bool,
@@ -65,6 +67,11 @@ def fsck_command(
     datanodes are back; 6: some have bad replicas, or nothing good left. Healthy means what the datanodes last found:
     they verify everything they have in turn.
     """
+    if orphans:
+        from dfs.cli.orphans import show_orphans
+
+        show_orphans(session.fs.admin.orphans(), exact=exact, as_json=as_json)
+        return
     found = Findings()
     path = session.path(path)
     with tempfile.SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY, mode="w+", encoding="utf-8") as lines:
@@ -79,7 +86,7 @@ def fsck_command(
         if as_json:
             print_json({"path": path, **found.record(), "files_listed": records})
         else:
-            sys.stdout.write("\n".join(found.sentences(exact=exact)) + "\n")
+            sys.stdout.write("\n".join(wrapped(found.sentences(exact=exact))) + "\n")
             lines.seek(0)
             shutil.copyfileobj(lines, sys.stdout)
     if found.exit_code != EXIT_OK:
@@ -103,8 +110,8 @@ def _watched(
 def how_far(files: int, total: int, seconds: float) -> str:
     """How far a walk is, and when it will end if that is known. Pure."""
     if not 0 < files < total:
-        return f"{files} files checked"
-    return f"{files} of {total} files checked, {clock_text(seconds * (total - files) / files)} left"
+        return f"{_files(files)} checked"
+    return f"{files} of {_files(total)} checked, {clock_text(seconds * (total - files) / files)} left"
 
 
 def whole_files(pages: Iterable[FsckPage]) -> Iterator[FileHealth]:
@@ -171,7 +178,7 @@ class Findings:
             return [f"Healthy: every chunk of {_files(self.files)} ({size}) has its replicas"]
         chunks = Counter(self._chunks.values())
         told = [
-            f"{_WORDS[state]}: {_files(self.unwell[state])} of {self.files}, {_TOLD[state]} ({_chunks(chunks[state])})"
+            f"{_WORDS[state]}: {_files(self.unwell[state])} of {self.files} ({_chunks(chunks[state])}): {_TOLD[state]}"
             for state in EXIT_CODES
             if self.unwell[state]
         ]
@@ -208,12 +215,12 @@ _TOLD: dict[HealthState, str] = {
 }
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+def _files(number: int) -> str:
+    return count(number, "file")
 
 
-def _chunks(count: int) -> str:
-    return "1 chunk" if count == 1 else f"{count} chunks"
+def _chunks(number: int) -> str:
+    return count(number, "chunk")
 
 
 def file_lines(file: FileHealth, *, chunks: bool, locations: bool, exact: bool) -> Iterator[str]:

@@ -188,6 +188,7 @@ def protocol_page() -> str:
         (operations.HEADER_CAPABILITY, "Chunk operations: the namenode's leave."),
         (operations.HEADER_LENGTH, "put_chunk: bytes of data in the body, without the footer."),
         (operations.HEADER_HOP, "put_chunk: the receiver's index in the capability's chain."),
+        (operations.HEADER_HINTS, "put_chunk: bytes of the hints in the wire footer; 0 if it is missing."),
     ]
     parts += [*_table(["header", ""], [[f"`{name}`", text] for name, text in headers]), "", "## Errors", ""]
     parts += ['`{"error": {"code": …, "message": …, "detail": {…}}}` with the HTTP status of the class:', ""]

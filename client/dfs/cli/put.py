@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
+from dfs.cli.failures import tell
 from dfs.cli.move import is_directory, must_be_directory, within
 from dfs.cli.progress import Added, progress, progress_options
 from dfs.cli.session import Failures, Session, parallel_option, remote_command
@@ -33,6 +34,7 @@ class _Wanted:
     recursive: bool
     quiet: bool
     preserve: bool
+    resume: bool
     storing: dict[str, Any]
     """parents, replication, chunk_size: as the Python API takes them."""
 
@@ -43,6 +45,7 @@ class _Wanted:
 @click.option("-r", "-R", "recursive", is_flag=True, help="Directories and all that is below.")
 @click.option("-f", "force", is_flag=True, help="Replace existing files.")
 @click.option("-p", "preserve", is_flag=True, help="Keep the source's time and mode.")
+@click.option("--resume", is_flag=True, help="Note what is stored, and go on where an interrupted put was.")
 @parallel_option
 @click.option("--parents", is_flag=True, help="Make missing parents of REMOTE.")
 @click.option("--replication", type=click.IntRange(1), metavar="N", help="Replicas; the cluster's default otherwise.")
@@ -57,6 +60,7 @@ def put_command(
     recursive: bool,
     force: bool,
     preserve: bool,
+    resume: bool,
     parents: bool,
     replication: int | None,
     chunk_size: int | None,
@@ -66,10 +70,11 @@ def put_command(
     """Store local files, directories or an https:// URL.
 
     Into REMOTE if that is a directory. LOCAL may be - for stdin. A file is invisible until it is complete; one that
-    exists is refused without -f. With -r, what can't be stored is named, and the rest is stored.
+    exists is refused without -f. With -r, what can't be stored is named, and the rest is stored. With --resume, a put
+    of the same files that was interrupted sends only what is missing, if they have not changed.
     """
     storing = {"parents": parents, "replication": replication, "chunk_size": chunk_size}
-    wanted = _Wanted(force, recursive, quiet or no_progress, preserve, storing)
+    wanted = _Wanted(force, recursive, quiet or no_progress, preserve, resume, storing)
     if "" in locals_:
         raise click.UsageError("a LOCAL is empty; name a file, or - for stdin")
     target = session.path(remote)
@@ -77,11 +82,26 @@ def put_command(
     to_be_made = slashed and parents and not session.fs.exists(target)
     if (len(locals_) > 1 or slashed) and not to_be_made:
         must_be_directory(session, target)
+    _check_resumable(locals_, wanted)
     failures = Failures()
-    for local in locals_:
-        with failures.item():
-            _put(session, local, target, wanted, failures)
+    try:
+        for local in locals_:
+            with failures.item():
+                _put(session, local, target, wanted, failures)
+    except KeyboardInterrupt:
+        if resume:
+            tell("interrupted; the same command goes on where it was, as long as it has --resume")
+        raise
     failures.finish()
+
+
+def _check_resumable(locals_: tuple[str, ...], wanted: _Wanted) -> None:
+    """Raise UsageError if something is to be resumed that can't be."""
+    if not wanted.resume:
+        return
+    for local in locals_:
+        if wanted.recursive or local == STDIN or _is_url(local):
+            raise click.UsageError("--resume is for local files, without -r: only they can be read again where it was")
 
 
 def _stdin() -> BinaryIO:
@@ -123,6 +143,8 @@ def _put(session: Session, local: str, target: str, wanted: _Wanted, failures: F
                 overwrite=wanted.overwrite,
                 recursive=wanted.recursive,
                 preserve=wanted.preserve,
+                resume=wanted.resume,
+                notice=tell,
                 progress=None if added is None else lambda size, _files: added(size),
                 **wanted.storing,
             )

@@ -16,6 +16,7 @@ import msgspec
 from dfs.protocol.messages import Entry
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_LISTED_MAX = 3
 _DIRECTORY_COLOUR = "\x1b[1;34m"
 _PLAIN = "\x1b[0m"
 
@@ -41,6 +42,20 @@ def human_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2]) or "0 s"
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 chunk", "3 chunks", "2 directories"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"1 {noun}" if number == 1 else f"{number} {plural}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, at most three of them: "a", "a and b", "a, b, c and 5 more"."""
+    shown = list(names[:_LISTED_MAX])
+    if len(names) > _LISTED_MAX:
+        shown.append(f"{len(names) - _LISTED_MAX} more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def mode_text(entry: Entry) -> str:
@@ -76,6 +91,39 @@ def entry_record(entry: Entry) -> dict[str, Any]:
 def print_json(record: Any) -> None:
     """One line of JSON."""
     sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
+
+
+def tell(as_json: bool, record: dict[str, object], sentences: str) -> None:
+    """What a command came to: one line of JSON, or sentences."""
+    if as_json:
+        print_json(record)
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in wrapped(sentences.splitlines())))
+
+
+def wrapped(sentences: Iterable[str], *, indent: str = "") -> list[str]:
+    """Sentences as a terminal shows them, cut between words; elsewhere each stays one line, for those who search."""
+    screen = Screen.of_stdout()
+    if not screen.terminal:
+        return [f"{indent}{sentence}" for sentence in sentences]
+    lines: list[str] = []
+    for sentence in sentences:
+        lines += _cut(sentence, screen.width, indent)
+    return lines
+
+
+def _cut(sentence: str, width: int, indent: str) -> list[str]:
+    """A sentence in lines of at most `width` columns; a word that is longer has its own. Pure."""
+    import textwrap
+
+    cutter = textwrap.TextWrapper(
+        max(width, 20),
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return cutter.wrap(sentence) or [""]
 
 
 def display_width(text: str) -> int:

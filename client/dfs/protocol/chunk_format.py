@@ -7,7 +7,7 @@ On disk, everything at multiples of 4096 bytes, so that the file can be written 
     4096            length      data
     …               0…4095      zeros, to the next multiple of 4096
     F               8 × blocks  table: the xxh3_64 of each 16 KiB block of data
-    …               hints       typed section, at most HINTS_MAX bytes (none yet)
+    …               hints       0 … HINTS_MAX bytes, with a digest of their own; see `hints`
     …               0…          zeros, so that the file's size is a multiple of 4096
     size − 64       64          trailer
 
@@ -20,9 +20,9 @@ On disk, everything at multiples of 4096 bytes, so that the file can be written 
 Integers are little-endian, digests are in xxHash's canonical (big-endian) form. The file describes itself: no
 side-car that can get lost. The trailer repeats the chunk's id, so that two halves of different files never match.
 
-On the wire, a PUT's body is the data and then the *wire footer*: the table, u64 length, 16 root. A GET answers
-`mode=exact` with exactly the bytes asked for; `mode=blocks` with the range widened to whole blocks; `mode=table` with
-the whole table and then the same.
+On the wire, a PUT's body is the data and then the *wire footer*: the table, the hints, u64 length, 16 root. A GET
+answers `mode=exact` with exactly the bytes asked for; `mode=blocks` with the range widened to whole blocks;
+`mode=table` with the whole table and then the same; `mode=hints` with the hints.
 """
 
 import struct
@@ -32,12 +32,12 @@ import xxhash
 
 from dfs.protocol.digests import BLOCK_DIGEST_SIZE, BLOCK_SIZE, ROOT_SIZE, Buffer, block_count, root_digest, table_size
 from dfs.protocol.errors import CorruptReplica, DigestMismatch
+from dfs.protocol.hints import HINTS_MAX, hints_are_whole
 
 ALIGNMENT = 4096
 """Bytes; what O_DIRECT needs on every disk in use."""
 FORMAT_VERSION = 1
 HEADER_SIZE = 4096
-HINTS_MAX = 64 * 1024
 UNKNOWN_LENGTH = (1 << 64) - 1
 
 _HEADER_MAGIC = b"DFSCHUNK"
@@ -47,7 +47,7 @@ _TRAILER = struct.Struct("<QII16s16sQ8s")
 _U64 = struct.Struct("<Q")
 TRAILER_SIZE = _TRAILER.size
 WIRE_TAIL_SIZE = _U64.size + ROOT_SIZE
-"""What follows the table in the wire footer."""
+"""What follows the table and the hints in the wire footer."""
 
 assert TRAILER_SIZE == 64
 
@@ -185,21 +185,27 @@ def decode_footer(raw: Buffer) -> Footer:
     return Footer(trailer.chunk, trailer.length, table, trailer.root, raw[end : end + trailer.hints])
 
 
-def wire_size(length: int) -> int:
-    """The Content-Length of a PUT of `length` bytes of data."""
-    return length + table_size(length) + WIRE_TAIL_SIZE
+def wire_size(length: int, hints: int = 0) -> int:
+    """The Content-Length of a PUT of `length` bytes of data with `hints` bytes of hints."""
+    return length + table_size(length) + hints + WIRE_TAIL_SIZE
 
 
-def encode_wire_footer(length: int, table: bytes, root: bytes) -> bytes:
+def encode_wire_footer(length: int, table: bytes, root: bytes, hints: bytes = b"") -> bytes:
     """What follows the data in a PUT."""
-    return table + _U64.pack(length) + root
+    return table + hints + _U64.pack(length) + root
 
 
-def check_wire_footer(raw: Buffer, length: int, table: bytes, root: bytes) -> None:
-    """Compare the sender's footer with what the receiver computed. Raises DigestMismatch, which names the block."""
+def check_wire_footer(raw: Buffer, length: int, table: bytes, root: bytes) -> bytes:
+    """Compare the sender's footer with what the receiver computed; the hints in it.
+
+    Raises  DigestMismatch, which names the block, if it is one that differs: the sender sends the chunk again
+    """
     raw = bytes(raw)
-    if raw == encode_wire_footer(length, table, root):
-        return
+    hints = raw[len(table) : max(len(table), len(raw) - WIRE_TAIL_SIZE)]
+    if raw == encode_wire_footer(length, table, root, hints):
+        if not hints_are_whole(hints):
+            raise DigestMismatch("the hints of the chunk are not what their digest says; send it again")
+        return hints
     for number in range(block_count(length)):
         place = slice(number * BLOCK_DIGEST_SIZE, (number + 1) * BLOCK_DIGEST_SIZE)
         if raw[place] != table[place]:

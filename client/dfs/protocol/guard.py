@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from dfs.protocol import errors as e
 from dfs.protocol.digests import Buffer
+from dfs.protocol.interim import INTERIM, INTERIM_EVERY_S
 from dfs.protocol.operations import PUT_CHUNK, error_to_bytes
 from dfs.protocol.server import EXTENSION, ASGIApp, Receive, Scope
 
@@ -37,7 +38,7 @@ logger = logging.getLogger("dfs.server")
 HEAD_BYTES_MAX = 16 * 1024
 HEAD_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 75
-"""Longer than our own clients keep a connection (50 s), so that the server never closes it under them."""
+"""Longer than our own clients keep a connection (20 s), so that the server never closes it under them."""
 WRITE_STALL_S = 60.0
 CONNECTIONS_MAX = 4000
 DRAIN_TIMEOUT_S = 5
@@ -161,7 +162,7 @@ class GuardedProtocol(HttpToolsProtocol):
             raise e.Unavailable(f"this server has too many connections ({error}); try again, or another one") from None
         cycle = self.cycle
         if cycle.waiting_for_100_continue:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.transport.write(INTERIM)
             cycle.waiting_for_100_continue = False
         begun = bytes(cycle.body)
         cycle.body = bytearray()
@@ -170,6 +171,11 @@ class GuardedProtocol(HttpToolsProtocol):
             sock.close()
             return begun, None
         return begun, sock
+
+    def show_life(self) -> None:
+        """Say that the answer is being worked on. Only between the whole body and the answer."""
+        if not self.transport.is_closing():
+            self.transport.write(INTERIM)
 
     def give_back(self, *, complete: bool) -> None:
         """The body has been read to its end, or (not `complete`) the connection ends with this answer."""
@@ -187,6 +193,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
 class BodySource(Protocol):
     """Where a request's body comes from. For use in a thread: it blocks."""
+
+    left: int
+    """Bytes of it that have not been read."""
 
     def readinto(self, view: memoryview) -> int:
         """Fill the beginning of `view`; returns the bytes, 0 at the body's end.
@@ -294,6 +303,17 @@ async def take_body(scope: Scope, receive: Receive, *, length: int, idle_s: floa
         if taken[1] is not None:
             taken[1].close()
         connection.give_back(complete=source.left == 0)
+
+
+async def wait_showing_life(work: "asyncio.Future[Any]", scope: Scope, source: BodySource) -> None:
+    """Wait until `work` has ended, and tell the client every now and then that it goes on, once it sent everything.
+
+    What `work` raised stays in it; whoever is cancelled here has not cancelled it.
+    """
+    connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
+    while not (await asyncio.wait([work], timeout=INTERIM_EVERY_S))[0]:
+        if connection is not None and source.left == 0:
+            connection.show_life()
 
 
 # --- running ----------------------------------------------------------------------------------------------------

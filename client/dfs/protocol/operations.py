@@ -5,13 +5,15 @@ else. An operation with a `request` type takes and returns JSON; the two chunk o
 bodies are described in `chunk_format`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from dfs.protocol import errors as e
 from dfs.protocol import messages as m
+from dfs.protocol.commands import decode_heartbeat_answer
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -37,6 +39,8 @@ class Operation(Generic[Q, A]):
     errors: tuple[type[e.DfsError], ...] = ()
     """Beside those that any call may meet: InvalidRequest, TooLarge, Unavailable, and the PeerErrors."""
     body: Literal["json", "bytes"] = "json"
+    decode: Callable[[bytes], A] | None = None
+    """How the answer is decoded, if not simply as `response`. Raises msgspec.DecodeError."""
 
 
 def _namenode(
@@ -76,6 +80,14 @@ PLACES = _namenode(
     "places", m.Open, m.FilePlaces, "A file's extents and where each replica is.", *_PATH_ERRORS, e.IsADirectory
 )
 FSCK = _namenode("fsck", m.Fsck, m.FsckPage, "One page of the health of files, in the order of a walk.", *_PATH_ERRORS)
+ORPHANS = _namenode(
+    "orphans", m.ListOrphans, m.OrphansPage, "One page of what datanodes have and no file does, with why it is kept."
+)
+ADOPT = _namenode(
+    "adopt", m.Adopt, m.Committed, "Make files of orphans: all of it, or nothing. Never over an existing path.",
+    *_PATH_ERRORS, e.FileExists, e.IsADirectory, e.PreconditionFailed, e.Conflict, e.OperationMismatch,
+    e.OperationExpired,
+)  # fmt: skip
 BAD_REPLICA = _namenode("bad_replica", m.BadReplica, m.Empty, "A reader's word that a replica is bad; checked first.")
 STATUS = _namenode("status", m.Empty, m.Status, "Counts, health, and the datanodes.")
 COLLECT_GARBAGE = _namenode("collect_garbage", m.CollectGarbage, m.Collected, "Sweep and collect now.")
@@ -84,9 +96,12 @@ REGISTER = _namenode(
     "register", m.Register, m.Registered, "A datanode begins a life: it gets its key and its incarnation.",
     e.NotPermitted, e.Conflict,
 )  # fmt: skip
-HEARTBEAT = _namenode(
-    "heartbeat", m.Heartbeat, m.HeartbeatAnswer, "A datanode is alive; commands ride on the answer.",
-    e.StaleIncarnation, e.Conflict, idempotent=False,
+HEARTBEAT = replace(
+    _namenode(
+        "heartbeat", m.Heartbeat, m.HeartbeatAnswer, "A datanode is alive; commands ride on the answer.",
+        e.StaleIncarnation, e.Conflict, idempotent=False,
+    ),
+    decode=decode_heartbeat_answer,
 )  # fmt: skip
 SET_DATANODE_STATE = _namenode(
     "set_datanode_state", m.SetDatanodeState, m.DatanodeStateSet,
@@ -100,6 +115,10 @@ SET_SAFE_MODE = _namenode("set_safe_mode", m.SetSafeMode, m.SafeModes, "Hold del
 RESOLVE_HISTORY = _namenode(
     "resolve_history", m.ResolveHistory, m.HistoryResolved, "What the store does not know may be deleted again."
 )
+BACKUP_NOW = _namenode(
+    "backup_now", m.BackupNow, m.BackupAnswer, "Back the whole store up, now; asked again until that is done.",
+    e.NotEnoughDatanodes, e.NoSpace, e.Conflict,
+)  # fmt: skip
 SCRUB = _namenode("scrub", m.ScrubDatanodes, m.Empty, "Have datanodes verify all that they have, now.")
 BALANCE = _namenode("balance", m.Balance, m.Empty, "Start or stop moving chunks to emptier datanodes.")
 REPORT_RANGES = _namenode(
@@ -115,14 +134,25 @@ PUT_CHUNK = Operation(
 )  # fmt: skip
 GET_CHUNK = Operation(
     "get_chunk", "datanode", "GET", "/v1/chunks/{chunk}", m.Empty, m.Empty, True,
-    "Verified bytes. Query: `offset`, `length`, and `mode`: `exact`, `blocks`, or `table` (the table, then blocks).",
+    "Verified bytes. Query: `offset`, `length`, and `mode`: `exact`, `blocks`, or `table` (the table, then blocks); or "
+    "only `mode=hints`: the recovery hints, for whoever may read all of the chunk.",
     (e.NotPermitted, e.ReplicaNotFound, e.CorruptReplica, e.RangeNotSatisfiable), body="bytes",
+)  # fmt: skip
+METADATA_PARTS = Operation(
+    "metadata_parts", "datanode", "POST", "/v1/metadata_parts", m.MetadataParts, m.MetadataFound, True,
+    "Which chunks of backups of the namenode's store this datanode has. Needs no namenode.", (e.NotPermitted,),
+)  # fmt: skip
+READ_METADATA = Operation(
+    "read_metadata", "datanode", "POST", "/v1/read_metadata", m.ReadMetadata, m.MetadataBytes, True,
+    "Verified bytes of a backup's chunk. Needs no namenode.",
+    (e.NotPermitted, e.ReplicaNotFound, e.CorruptReplica, e.RangeNotSatisfiable),
 )  # fmt: skip
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     CLUSTER, ALLOCATE, COMMIT, STAGE, DROP_DRAFT, OPEN, OPEN_MANY, LOCATE, STAT, STAT_MANY, LIST, USAGE, PLACES,
-    FSCK, BAD_REPLICA, STATUS, COLLECT_GARBAGE, SET_DATANODE_STATE, FORGET_DATANODE, SET_SAFE_MODE, RESOLVE_HISTORY,
-    SCRUB, BALANCE, REGISTER, HEARTBEAT, REPORT, REPORT_RANGES, PUT_CHUNK, GET_CHUNK,
+    FSCK, ORPHANS, ADOPT, BAD_REPLICA, STATUS, COLLECT_GARBAGE, SET_DATANODE_STATE, FORGET_DATANODE, SET_SAFE_MODE,
+    RESOLVE_HISTORY, SCRUB, BALANCE, BACKUP_NOW, REGISTER, HEARTBEAT, REPORT, REPORT_RANGES, PUT_CHUNK, GET_CHUNK,
+    METADATA_PARTS, READ_METADATA,
 )  # fmt: skip
 """All of them. A test fails if one is not served, not documented, or spelled a second time."""
 
@@ -134,6 +164,8 @@ HEADER_LENGTH = "dfs-chunk-length"
 """Bytes of data in a PUT's body, without the footer."""
 HEADER_PRINCIPAL = "dfs-principal"
 HEADER_HOP = "dfs-hop"
+HEADER_HINTS = "dfs-hints-length"
+"""Bytes of the hints in a chunk's wire footer; not sent if there are none."""
 """The receiver's index in the capability's chain."""
 
 

@@ -132,11 +132,16 @@ async def cut_off(scope: Scope) -> None:
     await asyncio.sleep(0)
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises TooLarge as soon as that is known, InvalidRequest if it ends or pauses too early."""
+def check_announced(scope: Scope, limit: int) -> None:
+    """Raise TooLarge if the body is announced as larger, InvalidRequest if its length is no number."""
     announced = content_length(scope)
     if announced is not None and announced > limit:
         raise e.TooLarge(f"a body of {announced} bytes; at most {limit} are accepted")
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as that is known, InvalidRequest if it ends or pauses too early."""
+    check_announced(scope, limit)
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -241,6 +246,7 @@ class _ProtocolApp:
         outcome = "ok"
         unread: Receive | None = receive
         try:
+            check_announced(scope, BODY_BYTES_MAX)
             caller = _caller(scope)
             body = await read_body(scope, receive, BODY_BYTES_MAX)
             unread = None

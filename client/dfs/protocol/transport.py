@@ -9,13 +9,10 @@ later: OutcomeUnknown. An answer that is an error of the protocol is raised as t
 """
 
 import http.client
-import os
-import select
 import socket
 import threading
-import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -24,12 +21,16 @@ import msgspec
 
 from dfs.protocol import PROTOCOL_VERSION
 from dfs.protocol.chunk_format import encode_wire_footer, wire_size
+from dfs.protocol.connections import Connection, IdleConnections, readable
 from dfs.protocol.digests import Buffer
 from dfs.protocol.errors import BadAnswer, DfsError, InvalidRequest, NotSent, OutcomeUnknown
+from dfs.protocol.hints import HINTS_MAX
+from dfs.protocol.interim import Patience, waiting_for_answer
 from dfs.protocol.messages import StoredChunk
 from dfs.protocol.operations import (
     GET_CHUNK,
     HEADER_CAPABILITY,
+    HEADER_HINTS,
     HEADER_HOP,
     HEADER_LENGTH,
     HEADER_PRINCIPAL,
@@ -41,81 +42,28 @@ from dfs.protocol.operations import (
 
 Q = TypeVar("Q")
 A = TypeVar("A")
-Connection = http.client.HTTPConnection
-
-FRESH_S = 50.0
-"""An idle connection is used again within this time; the servers close theirs after 75 s."""
-IDLE_CONNECTIONS_MAX = 32
-"""Kept for each peer."""
 ANSWER_BYTES_MAX = 256 << 20
-WHOLE_CHUNK_BYTES = 64 << 20
 RECEIPTS_STEP_S = 1.5
 """More for each datanode behind the one whose receipts are awaited: its answer must still travel back in time."""
+SILENCE_STEP_S = 1.0
+"""More silence for each datanode behind the one that is silent: it may itself be waiting for one of them."""
 
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {}
 
 
-def _decode(kind: type[A], body: bytes) -> A:
+def _decoder(kind: type[A]) -> Callable[[bytes], A]:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    return decoder.decode
+
+
+def _decode(decode: Callable[[bytes], A], body: bytes) -> A:
     try:
-        answer: A = decoder.decode(body)
+        return decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadAnswer(f"an answer that is not of the dfs protocol: {error}") from None
-    return answer
-
-
-class _Pool:
-    """The idle connections of one process, for all of its threads: a thread that ends leaves none behind."""
-
-    def __init__(self) -> None:
-        self._gate = threading.Lock()
-        self._pid = os.getpid()
-        self._idle: dict[str, list[tuple[float, Connection]]] = {}
-
-    def take(self, base_url: str) -> Connection | None:
-        """A connection that is still fresh and silent, or None."""
-        if self._pid != os.getpid():
-            # After a fork the connections, and perhaps the lock, belong to the parent's threads. Closing our copies
-            # of the descriptors says nothing on the wire.
-            for inherited in list(self._idle.values()):
-                for _, connection in inherited:
-                    connection.close()
-            self.__init__()  # type: ignore[misc]
-        while True:
-            with self._gate:
-                waiting = self._idle.get(base_url)
-                if not waiting:
-                    return None
-                since, connection = waiting.pop()
-            sock = connection.sock
-            # A readable idle connection has been closed by the peer, or says something nobody asked for.
-            if sock is not None and time.monotonic() - since < FRESH_S and not _readable(sock, 0):
-                return connection
-            connection.close()
-
-    def give(self, base_url: str, connection: Connection) -> None:
-        with self._gate:
-            waiting = self._idle.setdefault(base_url, [])
-            if len(waiting) < IDLE_CONNECTIONS_MAX and connection.sock is not None:
-                waiting.append((time.monotonic(), connection))
-                return
-        connection.close()
-
-    def idle(self, base_url: str) -> int:
-        """How many connections wait for work."""
-        return len(self._idle.get(base_url, []))
-
-    def close(self) -> None:
-        if self._pid != os.getpid():
-            return
-        with self._gate:
-            idle, self._idle = self._idle, {}
-        for waiting in idle.values():
-            for _, connection in waiting:
-                connection.close()
 
 
 class InFlight:
@@ -149,21 +97,16 @@ class InFlight:
                     socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
-def _readable(sock: socket.socket, timeout_s: float) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(timeout_s * 1000))
-
-
 class Transport:
     """Makes the calls. Holds nothing but time-outs and idle connections; `close` only saves descriptors.
 
     principal          who the calls are made for
     connect_timeout_s  for a connection to be made
     call_timeout_s     for the answer of a namenode
-    no_progress_s      for the next bytes of a chunk, in either direction
-    receipts_s         for the receipt of a datanode that has just got the last byte of a chunk of WHOLE_CHUNK_BYTES;
-                       a smaller chunk gets less, a datanode with others behind it more: see `receipts_wait_s`
+    no_progress_s      for the next bytes of a chunk, in either direction, and for a sign of life while it is stored
+    receipts_s         for the receipt of a datanode that has the last byte of a chunk, and shows that it is alive
+
+    Both are for one datanode; for one with others behind it they are longer: see `patience`.
     """
 
     def __init__(
@@ -180,7 +123,7 @@ class Transport:
         self.call_timeout_s = call_timeout_s
         self.no_progress_s = no_progress_s
         self.receipts_s = receipts_s
-        self._pool = _Pool()
+        self._pool = IdleConnections()
         weakref.finalize(self, self._pool.close)
 
     def close(self) -> None:
@@ -202,8 +145,8 @@ class Transport:
             except OutcomeUnknown as error:
                 # The peer may have closed the idle connection at this very moment. Nothing of an answer came;
                 # what may be repeated is repeated once, on a connection of its own. A peer that is merely silent
-                # has had its time.
-                if not operation.idempotent or error.detail.get("stalled"):
+                # has had its time. What has an effect is repeated by those who must know that it was in doubt.
+                if not operation.idempotent or error.detail.get("stalled") or hasattr(request, "op_id"):
                     raise
         return self._call_on(self._connect(base_url), base_url, operation, body, headers, timeout_s)
 
@@ -222,12 +165,12 @@ class Transport:
                 connection.request(operation.method, operation.path, body, headers)
             except (BrokenPipeError, ConnectionResetError):
                 # The peer stopped listening in mid-request; often it said why before.
-                if not _readable(_sock(connection), 0.1):
+                if not readable(_sock(connection), 0.1):
                     raise
             status, answer = self._read_answer(connection, base_url)
         if status != 200:
             raise error_from_bytes(status, answer)
-        return _decode(operation.response, answer)
+        return _decode(operation.decode or _decoder(operation.response), answer)
 
     def _read_answer(self, connection: Connection, base_url: str) -> tuple[int, bytes]:
         """Status and whole body of the answer; the connection goes back to the pool if it may."""
@@ -268,24 +211,36 @@ class Transport:
         return connection
 
     def begin_put(
-        self, base_url: str, *, chunk: str, capability: str, length: int, hop: int = 0, behind: int = 0
+        self,
+        base_url: str,
+        *,
+        chunk: str,
+        capability: str,
+        length: int,
+        hop: int = 0,
+        behind: int = 0,
+        hints_length: int = 0,
     ) -> "OutgoingChunk":
         """Connect and announce a chunk of `length` bytes. Raises NotSent.
 
-        hop, behind  members of the chain before and behind the one at `base_url`
+        hop, behind   members of the chain before and behind the one at `base_url`
+        hints_length  bytes of the hints that the wire footer will carry
         """
         connection = self._pool.take(base_url) or self._connect(base_url)
         with _closed_on_failure(connection, base_url):
-            _sock(connection).settimeout(self.no_progress_s)
+            waiting = patience(self.no_progress_s, self.receipts_s, behind)
+            _sock(connection).settimeout(waiting.silence_s)
             connection.putrequest(PUT_CHUNK.method, PUT_CHUNK.path.format(chunk=chunk), skip_accept_encoding=True)
             for name, value in self._headers().items():
                 connection.putheader(name, value)
             connection.putheader(HEADER_CAPABILITY, capability)
             connection.putheader(HEADER_LENGTH, str(length))
             connection.putheader(HEADER_HOP, str(hop))
-            connection.putheader("content-length", str(wire_size(length)))
+            if hints_length:
+                connection.putheader(HEADER_HINTS, str(hints_length))
+            connection.putheader("content-length", str(wire_size(length, hints_length)))
             connection.endheaders()
-        return OutgoingChunk(self, connection, base_url, receipts_wait_s(self.receipts_s, length, behind))
+        return OutgoingChunk(self, connection, base_url, waiting)
 
     def put_chunk(
         self,
@@ -299,16 +254,25 @@ class Transport:
         root: bytes,
         hop: int = 0,
         behind: int = 0,
+        hints: bytes = b"",
     ) -> StoredChunk:
         """Send a whole chunk whose pieces make `length` bytes, and wait for the receipts.
 
         Raises  the datanode's error; NotSent; OutcomeUnknown: the chunk id is spent, ask for another one
         """
-        outgoing = self.begin_put(base_url, chunk=chunk, capability=capability, length=length, hop=hop, behind=behind)
+        outgoing = self.begin_put(
+            base_url,
+            chunk=chunk,
+            capability=capability,
+            length=length,
+            hop=hop,
+            behind=behind,
+            hints_length=len(hints),
+        )
         try:
             for piece in pieces:
                 outgoing.send(piece)
-            outgoing.send(encode_wire_footer(length, table, root))
+            outgoing.send(encode_wire_footer(length, table, root, hints))
             return outgoing.finish()
         except BaseException:
             # Also when the source of the pieces fails: a connection with half a body is of no use to anybody.
@@ -333,23 +297,8 @@ class Transport:
         Raises  the datanode's error; NotSent; OutcomeUnknown: it ended early or stalled; BadAnswer: another length
         """
         path = f"{GET_CHUNK.path.format(chunk=chunk)}?offset={offset}&length={length}&mode={mode}"
-        headers = self._headers() | {HEADER_CAPABILITY: capability}
-        connection = self._pool.take(base_url)
-        if connection is not None:
-            try:
-                response = self._ask(connection, base_url, path, headers, flight)
-            except OutcomeUnknown as error:
-                if error.detail.get("stalled"):
-                    raise
-                connection = None
-        if connection is None:
-            connection = self._connect(base_url)
-            response = self._ask(connection, base_url, path, headers, flight)
+        connection, response = self._get(base_url, path, capability, flight)
         with _closed_on_failure(connection, base_url):
-            if response.status != 200:
-                body = response.read(1 << 20)
-                connection.close()
-                raise error_from_bytes(response.status, body)
             expected = sum(len(view) for view in into)
             if response.length != expected:
                 raise BadAnswer(f"{base_url} answered {response.length} bytes of a chunk instead of {expected}")
@@ -360,6 +309,46 @@ class Transport:
             self._give_back(connection, response, base_url)
         else:
             connection.close()
+
+    def get_hints(self, base_url: str, *, chunk: str, capability: str) -> bytes:
+        """The encoded hints of the replica at `base_url`, as they are there; `hints.decode_hints` says what they mean.
+
+        capability  one that allows to read all of the chunk
+        Raises      the datanode's error; NotSent; OutcomeUnknown: it ended early or stalled; BadAnswer: too long
+        """
+        path = f"{GET_CHUNK.path.format(chunk=chunk)}?mode=hints"
+        connection, response = self._get(base_url, path, capability, None)
+        with _closed_on_failure(connection, base_url):
+            if response.length is None or response.length > HINTS_MAX:
+                raise BadAnswer(f"{base_url} answered {response.length} bytes of hints; there are at most {HINTS_MAX}")
+            hints = bytearray(response.length)
+            _fill(response, memoryview(hints), base_url)
+            response.close()
+        self._give_back(connection, response, base_url)
+        return bytes(hints)
+
+    def _get(
+        self, base_url: str, path: str, capability: str, flight: InFlight | None
+    ) -> tuple[Connection, http.client.HTTPResponse]:
+        """Ask for a part of a chunk, and get an answer whose body is still to be read. Raises as `get_chunk` does."""
+        headers = self._headers() | {HEADER_CAPABILITY: capability}
+        connection = self._pool.take(base_url)
+        response: http.client.HTTPResponse | None = None
+        if connection is not None:
+            try:
+                response = self._ask(connection, base_url, path, headers, flight)
+            except OutcomeUnknown as error:
+                if error.detail.get("stalled"):
+                    raise
+        if connection is None or response is None:
+            connection = self._connect(base_url)
+            response = self._ask(connection, base_url, path, headers, flight)
+        with _closed_on_failure(connection, base_url):
+            if response.status != 200:
+                body = response.read(1 << 20)
+                connection.close()
+                raise error_from_bytes(response.status, body)
+        return connection, response
 
     def _ask(
         self,
@@ -377,17 +366,13 @@ class Transport:
             return connection.getresponse()
 
 
-def receipts_wait_s(receipts_s: float, length: int, behind: int) -> float:
-    """How long to wait for the receipts of a chunk of `length` bytes, after its last byte was sent. Pure.
+def patience(no_progress_s: float, receipts_s: float, behind: int) -> Patience:
+    """How long a sender waits for a datanode that has `behind` others behind it. Pure.
 
-    What a datanode still has to do then is to write the rest and to sync, which takes longer for more bytes: a small
-    chunk gets a third of the time. Each of the members behind the next one adds a step, so that whoever waits for a
-    silent datanode gives up before those who wait for him: otherwise all of them would blame the wrong one at once.
-
-    receipts_s  for a chunk of WHOLE_CHUNK_BYTES and nobody behind
+    Each of those adds a step, so that whoever waits for a silent datanode gives up before those who wait for him:
+    otherwise all of them would blame the wrong one at once.
     """
-    share = min(1.0, length / WHOLE_CHUNK_BYTES)
-    return receipts_s * (1 + 2 * share) / 3 + RECEIPTS_STEP_S * behind
+    return Patience(no_progress_s + SILENCE_STEP_S * behind, receipts_s + RECEIPTS_STEP_S * behind)
 
 
 def _fill(response: http.client.HTTPResponse, view: memoryview, base_url: str) -> None:
@@ -427,9 +412,9 @@ def _closed_on_failure(connection: Connection, base_url: str) -> Iterator[None]:
 class OutgoingChunk:
     """A PUT in progress: pieces go out as they come; the answer comes when all of them have been sent."""
 
-    def __init__(self, transport: Transport, connection: Connection, base_url: str, receipts_s: float) -> None:
+    def __init__(self, transport: Transport, connection: Connection, base_url: str, waiting: Patience) -> None:
         self._transport = transport
-        self._receipts_s = receipts_s
+        self._waiting = waiting
         self._connection = connection
         self.base_url = base_url
 
@@ -441,7 +426,7 @@ class OutgoingChunk:
         sock = self._connection.sock
         if sock is None:
             raise OutcomeUnknown(f"the connection to {self.base_url} is closed", url=self.base_url)
-        if _readable(sock, 0):
+        if readable(sock, 0):
             self._early_answer()
         view = memoryview(piece).cast("B")
         try:
@@ -451,7 +436,7 @@ class OutgoingChunk:
             self.abort()
             raise OutcomeUnknown(f"{self.base_url} made no progress in time", url=self.base_url, stalled=True) from None
         except OSError as error:
-            if _readable(sock, 0.1):
+            if readable(sock, 0.1):
                 self._early_answer()
             self.abort()
             raise OutcomeUnknown(f"the connection to {self.base_url} broke ({error})", url=self.base_url) from None
@@ -465,13 +450,12 @@ class OutgoingChunk:
         raise error_from_bytes(response.status, body)
 
     def finish(self) -> StoredChunk:
-        """Wait for the receipts. Raises as `send` does."""
-        with _closed_on_failure(self._connection, self.base_url):
-            _sock(self._connection).settimeout(self._receipts_s)
+        """Wait for the receipts, as long as the datanode shows that it is alive. Raises as `send` does."""
+        with _closed_on_failure(self._connection, self.base_url), waiting_for_answer(self._connection, self._waiting):
             status, answer = self._transport._read_answer(self._connection, self.base_url)
         if status != 201:
             raise error_from_bytes(status, answer)
-        return _decode(StoredChunk, answer)
+        return _decode(_decoder(StoredChunk), answer)
 
     def abort(self) -> None:
         """Close the connection: the peer throws away what it has of this chunk."""

@@ -32,11 +32,13 @@ SETTINGS: dict[str, Any] = {
     "dead_after_s": 30,
     "settle_s": 1,
     "monitor_interval_s": 0.2,
+    "backup_interval_s": 0,
     "drain_s": 1,
     "reserve_bytes": 64 << 20,
     "reserve_fraction": 0,
 }
-"""Where the servers of a test differ from the defaults; what the test asks for wins."""
+"""Where the servers of a test differ from the defaults; what the test asks for wins. No backups, since they are chunks
+that a test which counts chunks did not put there."""
 
 
 class Node:

@@ -4,6 +4,7 @@ A loop device rather than a tmpfs, because only a real file system turns read-on
 it after an error of the disk. Needs root and loop devices; `why_no_disks` says what is missing.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import time
 
 from dfs.testing.impossible import Impossible
 
+_FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
+"""Of linux/fs.h: whoever writes to the file system waits, in the kernel, until it is thawed."""
 _UNMOUNT_TIMEOUT_S = 10.0
 _FILL_PIECE = 1 << 20
 
@@ -118,6 +121,28 @@ class SmallDisk(LoopDisk):
                 file.write("a test made this happen")
         except OSError as error:
             raise Impossible(f"{trigger} can't be written: {error.strerror}") from None
+
+    def hang(self) -> None:
+        """Let every write and sync wait, in the kernel, until `answer_again`. Raises Impossible."""
+        try:
+            self._freezing(_FIFREEZE)
+        except OSError as error:
+            raise Impossible(f"this file system can't be frozen: {error.strerror}") from None
+
+    def answer_again(self) -> None:
+        """End a `hang`; nothing happens if there is none."""
+        try:
+            self._freezing(_FITHAW)
+        except OSError:
+            # It does not hang.
+            return
+
+    def _freezing(self, request: int) -> None:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(descriptor, request, 0)
+        finally:
+            os.close(descriptor)
 
     def pull_out(self) -> None:
         """Unmount it from under its users (lazily): they see the empty mount point from now on."""

@@ -2,7 +2,8 @@
 
 Separate from the HTTP side because this half blocks and is called in threads. It adds no authority: every call is made
 for the principal that asked. What it decides is how much a transfer may hold in memory, and that this datanode is the
-head of the chains of what it uploads, so that the first copy costs no network.
+head of the chains of what it uploads, so that the first copy costs no network. What is learnt about datanodes is shared
+by all callers; how often one may try again is each caller's own.
 """
 
 import random
@@ -11,9 +12,9 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import msgspec
-
+from dfs.experience import Experience
 from dfs.fetcher import Fetcher
+from dfs.hinting import FileHints
 from dfs.layout import Content, PlacedExtent
 from dfs.namenodes import Namenodes
 from dfs.protocol.clock import Clock
@@ -32,11 +33,12 @@ from dfs.protocol.messages import (
 )
 from dfs.protocol.operations import COMMIT, LIST, OPEN, STAT
 from dfs.protocol.transport import Transport
-from dfs.publisher import Batch, Publisher
-from dfs.sender import Grants, Sender
-from dfs.suspects import Suspects
+from dfs.publisher import Publisher
+from dfs.retries import RetryBudget
+from dfs.sender import Grants
+from dfs.staging import Staging
 from dfs.workers import Workers
-from dfs.writer import ChunkLine, StreamWriter, whole_chunks
+from dfs.writer import ChunkLine, StreamWriter
 from dfs_datanode.gateway.addresses import InsideCaller, PeerUrl
 
 CHUNK_BYTES = 16 << 20
@@ -119,9 +121,9 @@ class OpenFile:
 class Upload:
     """A file on its way in; invisible until `publish`. Not for several threads at once."""
 
-    def __init__(self, writer: StreamWriter, publisher: Publisher) -> None:
+    def __init__(self, writer: StreamWriter, staging: Staging) -> None:
         self._writer = writer
-        self._publisher = publisher
+        self._staging = staging
 
     @property
     def length(self) -> int:
@@ -131,19 +133,20 @@ class Upload:
     def write(self, data: Buffer) -> None:
         """Take the next bytes; waits while the chunk before is still being sent."""
         self._writer.write(data)
+        self._staging.tick()
 
     def publish(self, action: PutFile) -> Outcome:
         """Make it the file that `action` describes, whose extents are filled in here."""
-        sent = self._writer.finish()
-        action = msgspec.structs.replace(action, extents=whole_chunks(sent))
+        self._writer.finish()
         try:
-            return self._publisher.publish(Batch([action], sent))[0]
+            return self._staging.publish(action)
         except (ReceiptRefused, ChunkExists):
             raise Unavailable("a datanode was lost during the upload; nothing was stored, send it again") from None
 
     def abort(self) -> None:
         """Forget it. Waits for the chunk that is being sent."""
         self._writer.abort()
+        self._staging.abort()
 
 
 class Files:
@@ -156,7 +159,7 @@ class Files:
         principal: str,
         datanode: str,
         peer_url: PeerUrl,
-        suspects: Suspects,
+        experience: Experience,
         workers: Workers,
         shelf: Shelf,
         clock: Clock,
@@ -166,11 +169,12 @@ class Files:
         self._transport = transport = Transport(principal=principal)
         caller = InsideCaller(transport, peer_url)
         self._namenodes = Namenodes(namenodes, caller, clock=clock, rng=rng, patience_s=NAMENODE_PATIENCE_S)
-        self._fetcher = Fetcher(transport, self._namenodes, suspects, rng=rng)
-        self._sender = Sender(transport, suspects, rng=rng)
+        retries = RetryBudget(clock)
+        self._fetcher = experience.fetcher(transport, self._namenodes, retries, rng)
+        self._sender = experience.sender(transport, retries, rng)
         self._publisher = Publisher(self._namenodes, self._sender)
         self._datanode = datanode
-        self._suspects = suspects
+        self._suspects = experience.suspects
         self._workers = workers
         self._clock = clock
 
@@ -191,8 +195,8 @@ class Files:
         """One page of a directory."""
         return self._namenodes.call(LIST, ListDirectory(path=path, after=after, limit=LIST_PAGE))
 
-    def begin_upload(self, length: int | None) -> Upload:
-        """Begin a file of `length` bytes, or of any length."""
+    def begin_upload(self, path: str, length: int | None) -> Upload:
+        """Begin a file of `length` bytes, or of any length, that is to become `path`."""
         facts = self._namenodes.refresh()
         chunk_size = min(CHUNK_BYTES, facts.chunk_size_bytes)
         if length is not None:
@@ -206,8 +210,10 @@ class Files:
             expected=None if length is None else -(-length // chunk_size),
             writer=self._datanode,
         )
-        line = ChunkLine(self._sender, self._workers, grants, parallel=1)
-        return Upload(StreamWriter(line, chunk_size), self._publisher)
+        staging = Staging(self._publisher, self._namenodes, replication=facts.replication)
+        line = ChunkLine(self._sender, self._workers, grants, parallel=1, taken=staging.add_next)
+        hints = FileHints(path, self._namenodes.new_id(), size=-1 if length is None else length)
+        return Upload(StreamWriter(line, chunk_size, hints), staging)
 
     def remove(self, action: Remove) -> None:
         """Remove a path, once, whatever the connection does."""
@@ -229,7 +235,7 @@ class FilesOf:
         self._datanode = datanode
         self._clock = clock
         self._rng = rng
-        self._suspects = Suspects(clock)
+        self._experience = Experience(clock)
         self._workers = Workers(SENDERS)
         self._shelf = Shelf(KEPT_BYTES_MAX)
         self._by_principal: OrderedDict[str, Files] = OrderedDict()
@@ -244,7 +250,7 @@ class FilesOf:
                     principal=principal,
                     datanode=self._datanode,
                     peer_url=self._peer_url,
-                    suspects=self._suspects,
+                    experience=self._experience,
                     workers=self._workers,
                     shelf=self._shelf,
                     clock=self._clock,

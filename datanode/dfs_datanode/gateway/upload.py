@@ -122,7 +122,7 @@ async def store(
         current = None
     action = action_for(path, headers, current)
     async with budget.share(UPLOAD_BYTES_MAX if length is None else min(2 * length, UPLOAD_BYTES_MAX)):
-        upload: Upload = await in_thread(files.begin_upload, length)
+        upload: Upload = await in_thread(files.begin_upload, path, length)
         try:
             await _take_body(upload, receive, length, in_thread)
             if empty_is_lost and length is None and upload.length == 0:

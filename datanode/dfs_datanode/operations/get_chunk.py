@@ -42,12 +42,12 @@ PAUSE_MAX_S = 2.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Mode = Literal["exact", "blocks", "table"]
+Mode = Literal["exact", "blocks", "table", "hints"]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A range as the request spells it."""
+    """A range as the request spells it; with the mode `hints` it says nothing."""
 
     offset: int
     length: int
@@ -122,21 +122,16 @@ class GetChunk:
         reader = self._store.open_now(chunk)
         if reader is None:
             reader = await self._in_thread(self._store.open, chunk)
+        if wanted.mode == "hints":
+            check_whole(capability, reader.length)
+            await self._send_whole(send, await self._in_thread(reader.read_hints))
+            return
         start, end = check_range(wanted, capability, reader.length)
         first_start, first_end = _piece(start, end, start, reader.length)
         # The first piece is read before the answer begins, so that a bad replica is an error and not a short body.
         piece = await self._read(reader, first_start, first_end)
         prefix = reader.table if wanted.mode == "table" else b""
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    (b"content-type", b"application/octet-stream"),
-                    (b"content-length", b"%d" % (len(prefix) + end - start)),
-                ],
-            }
-        )
+        await self._begin(send, len(prefix) + end - start)
         if prefix:
             await send({"type": "http.response.body", "body": prefix, "more_body": True})
         if first_end >= end:
@@ -168,6 +163,16 @@ class GetChunk:
                 self._corrupt(chunk, error)
             await cut_off(scope)
 
+    async def _begin(self, send: Send, length: int) -> None:
+        """Begin an answer with a body of `length` bytes."""
+        headers = [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _send_whole(self, send: Send, body: bytes) -> None:
+        await self._begin(send, len(body))
+        self.bytes_sent += len(body)
+        await send({"type": "http.response.body", "body": body})
+
     def _limit_for(self, capability: Capability, count: int) -> float:
         """The seconds to wait after so many bytes: only repairs have a limit."""
         return self._limit.take(count) if capability.principal == REPAIR_PRINCIPAL else 0.0
@@ -198,15 +203,17 @@ def read_query(query: bytes) -> Wanted:
         fields = dict(parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=8))
     except ValueError:
         raise InvalidRequest("the query must have offset, length and mode") from None
+    mode = fields.get("mode", "exact")
+    if mode == "hints":
+        return Wanted(0, 0, "hints")
+    if mode not in ("exact", "blocks", "table"):
+        raise InvalidRequest(f"mode is exact, blocks, table or hints, not {mode!r}")
     numbers = []
     for name in ("offset", "length"):
         text = fields.get(name, "")
         if not (text.isascii() and text.isdigit() and len(text) < 20):
             raise InvalidRequest(f"{name} must be a number of bytes, not {text!r}")
         numbers.append(int(text))
-    mode = fields.get("mode", "exact")
-    if mode not in ("exact", "blocks", "table"):
-        raise InvalidRequest(f"mode is exact, blocks or table, not {mode!r}")
     if numbers[1] == 0:
         raise InvalidRequest("a read of no bytes")
     return Wanted(numbers[0], numbers[1], mode)  # type: ignore[arg-type]
@@ -228,6 +235,17 @@ def check_range(wanted: Wanted, capability: Capability, chunk_length: int) -> tu
             "ask the namenode for them, or read exactly what it allows"
         )
     return start, end
+
+
+def check_whole(capability: Capability, chunk_length: int) -> None:
+    """Hints name all files of a chunk: whoever may read one of them must not learn of the others.
+
+    Raises  NotPermitted
+    """
+    if capability.start > 0 or capability.end < chunk_length:
+        raise NotPermitted(
+            f"the capability allows bytes {capability.start} to {capability.end}; hints need one for all {chunk_length}"
+        )
 
 
 def _piece(start: int, end: int, position: int, chunk_length: int) -> tuple[int, int]:

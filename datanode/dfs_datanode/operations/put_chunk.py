@@ -15,14 +15,15 @@ import msgspec
 from dfs.protocol.capability import check_capability
 from dfs.protocol.chunk_format import wire_size
 from dfs.protocol.errors import InvalidRequest, NotPermitted, NotSent, Unavailable
-from dfs.protocol.guard import BodySource, take_body
+from dfs.protocol.guard import BodySource, take_body, wait_showing_life
+from dfs.protocol.hints import HINTS_MAX
 from dfs.protocol.messages import CHUNK_SIZE_MAX, StoredChunk
-from dfs.protocol.operations import HEADER_CAPABILITY, HEADER_HOP, HEADER_LENGTH
+from dfs.protocol.operations import HEADER_CAPABILITY, HEADER_HINTS, HEADER_HOP, HEADER_LENGTH
 from dfs.protocol.server import Receive, Scope, Send, content_length, header, send_answer
 from dfs.protocol.transport import Transport
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.membership import Membership, Standing
-from dfs_datanode.pipeline import Connect, Order, Outgoing, store_stream
+from dfs_datanode.pipeline import Connect, Order, Outgoing, Source, store_stream
 
 
 class PutChunk:
@@ -58,30 +59,40 @@ class PutChunk:
         order = read_order(scope, chunk, token, standing, self._membership.clock.wall_ms())
         if self.active >= self._max_streams:
             raise Unavailable("this datanode receives as many chunks as it can; try again, or another one")
-        async with take_body(scope, receive, length=wire_size(order.length), idle_s=self._idle_s) as source:
-            stored = await self._until_stored(source, self._start(source, order, standing, token))
+        body_bytes = wire_size(order.length, order.hints)
+        async with take_body(scope, receive, length=body_bytes, idle_s=self._idle_s) as source:
+            stored = await self._until_stored(scope, source, self._start(source, order, standing, token))
         self.bytes_stored += order.length
         await send_answer(send, 201, msgspec.json.encode(stored))
 
-    async def _until_stored(self, source: BodySource, running: "Future[StoredChunk]") -> StoredChunk:
+    async def _until_stored(self, scope: Scope, source: BodySource, running: "Future[StoredChunk]") -> StoredChunk:
+        ended = asyncio.wrap_future(running)
         try:
-            return await asyncio.wrap_future(running)
+            await wait_showing_life(ended, scope, source)
         except asyncio.CancelledError:
             # The process ends, and this sender had its time. The thread must have let go of the socket before
             # anybody else may use it, and then throws away what it has of the chunk.
             source.cut_off()
-            if not running.cancelled():
-                ended = asyncio.wrap_future(running)
+            if not running.cancel():
                 ended.add_done_callback(lambda future: future.cancelled() or future.exception())  # wanted by nobody
                 await asyncio.wait([ended])
             raise Unavailable("this datanode is being stopped; send the chunk to another one") from None
+        return ended.result()
 
     def _start(self, source: BodySource, order: Order, standing: Standing, token: str) -> "Future[StoredChunk]":
         """Let a thread store the chunk. It counts as active until the thread has ended, whoever waits for it or not."""
         with self._lock:
             self.active += 1
-        future = self._threads.submit(
-            store_stream,
+        future = self._threads.submit(self.store, source, order, standing, token)
+        future.add_done_callback(self._ended)
+        return future
+
+    def store(self, source: Source, order: Order, standing: Standing, token: str) -> StoredChunk:
+        """Store a chunk here and along its chain: what a client sends, or what is made here. Blocks.
+
+        Raises  as `store_stream` does
+        """
+        return store_stream(
             source,
             order,
             store=self._store,
@@ -90,8 +101,6 @@ class PutChunk:
             suspect=self._suspect,
             now_ms=self._membership.clock.wall_ms(),
         )
-        future.add_done_callback(self._ended)
-        return future
 
     def _ended(self, _: "Future[StoredChunk]") -> None:
         with self._lock:
@@ -109,6 +118,7 @@ class PutChunk:
                 length=order.length,
                 hop=hop,
                 behind=len(order.chain) - hop - 1,
+                hints_length=order.hints,
             )
 
         return connect
@@ -130,14 +140,18 @@ def read_order(scope: Scope, chunk: str, token: str, standing: Standing, now_ms:
         raise NotPermitted(
             f"the capability allows {capability.end} bytes, not {length}; ask for a grant of that length"
         )
-    if content_length(scope) != wire_size(length):
+    hints = _number(scope, HEADER_HINTS, default=0)
+    if hints > HINTS_MAX:
+        raise InvalidRequest(f"a chunk has at most {HINTS_MAX} bytes of hints, not {hints}")
+    if content_length(scope) != wire_size(length, hints):
         raise InvalidRequest(
-            f"the body of a chunk of {length} bytes has {wire_size(length)} with its footer: say so in Content-Length"
+            f"the body of a chunk of {length} bytes with {hints} of hints has {wire_size(length, hints)} with its "
+            "footer: say so in Content-Length"
         )
     hop = capability.chain.index(standing.datanode)
     if _number(scope, HEADER_HOP, default=hop) != hop:
         raise InvalidRequest(f"this datanode is number {hop} in the chain of that capability")
-    return Order(chunk, length, capability.principal, capability.chain, hop)
+    return Order(chunk, length, capability.principal, capability.chain, hop, hints)
 
 
 def _number(scope: Scope, name: str, default: int | None = None) -> int:

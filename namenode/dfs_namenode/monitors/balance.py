@@ -56,7 +56,8 @@ class BalanceDuty:
         self._ttl_ms = ttl_ms
         self._after: dict[str, str] = {}
         self._moving: dict[str, str] = {}
-        self._moved = 0
+        self.moved = 0
+        """Chunks that were moved since the start."""
         self._allowed = 0.0
         self._refilled_s = clock.monotonic_s()
 
@@ -67,7 +68,7 @@ class BalanceDuty:
         if threshold is None:
             return None
         found = evenness(self._liveness.view(), threshold=threshold)
-        return Balancing(threshold=threshold, spread=found.spread, moving=len(self._moving), moved=self._moved)
+        return Balancing(threshold=threshold, spread=found.spread, moving=len(self._moving), moved=self.moved)
 
     async def turn(self) -> None:
         """Move some chunks, if it is wanted and nothing else is more urgent."""
@@ -139,7 +140,7 @@ class BalanceDuty:
         names = self._liveness.view().by_num
         for chunk in over:
             target = self._moving.pop(chunk)
-            self._moved += any(names.get(row.datanode) == target for row in held.get(chunk, ()))
+            self.moved += any(names.get(row.datanode) == target for row in held.get(chunk, ()))
 
     def _refill(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -73,7 +73,7 @@ class Collect:
         total = 0
         for _ in range(STEPS_IN_TURN):
             with self._store.read() as snapshot:
-                if not garbage.has_unreferenced(snapshot):
+                if not garbage.has_unreferenced(snapshot, now_ms=self._clock.wall_ms()):
                     self._braking = False
                     break
             chunks = max((await self._counts.get()).counts.chunks, 1)

@@ -11,12 +11,13 @@ from random import Random
 
 from dfs.protocol.clock import Clock
 from dfs_namenode.commands import Outbox
+from dfs_namenode.deeds import Deeds
 from dfs_namenode.keys import NodeKeys
 from dfs_namenode.liveness import ClusterView, Liveness
 from dfs_namenode.monitors.leader import Leader
 from dfs_namenode.monitors.safety import Safety
 from dfs_namenode.pulling import pull_command
-from dfs_namenode.repair import DropReplica, Need, Pull, Reprioritise, Settled, plan, standing
+from dfs_namenode.repair import PRIORITY_NAMES, DropReplica, Need, Pull, Reprioritise, Settled, plan, standing
 from dfs_namenode.store import garbage, replicas, work
 from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.store.transaction import Row, Snapshot, Transaction
@@ -37,6 +38,7 @@ class Repair:
         outbox: Outbox,
         safety: Safety,
         keys: NodeKeys,
+        deeds: Deeds,
         *,
         clock: Clock,
         streams: int,
@@ -49,6 +51,7 @@ class Repair:
         self._outbox = outbox
         self._safety = safety
         self._keys = keys
+        self._deeds = deeds
         self._clock = clock
         self._streams = streams
         self._ttl_ms = ttl_ms
@@ -56,10 +59,13 @@ class Repair:
         self._walked_to = work.BEGINNING
 
     async def turn(self) -> None:
-        """Plan for one window, and give the commands."""
-        if self._safety.modes():
-            return
+        """Plan for one window, and give the commands; in a safe mode, none."""
         cluster = self._liveness.view()
+        self._outbox.forget_silent(
+            silent={node.id for node in cluster.datanodes.values() if node.state != "live"},
+            dead={node.id for node in cluster.dead()},
+        )
+        held_back = bool(self._safety.modes())
         needs, finished = await asyncio.to_thread(self._window, cluster)
         under_way = self._outbox.under_way()
         instructions = plan(
@@ -71,23 +77,29 @@ class Repair:
             rng=self._rng,
         )
         settled, moved = list(finished), []
+        priorities = {need.chunk: need.priority for need in needs}
         for instruction in instructions:
             match instruction:
-                case Pull():
-                    self._pull(instruction, cluster)
+                case Pull() | DropReplica() if held_back:
+                    continue  # but what needs it is told of, and in its right order
+                case Pull(chunk):
+                    if self._pull(instruction, cluster):
+                        self._deeds.add("repair", PRIORITY_NAMES[priorities[chunk]])
                 case DropReplica(chunk, datanode):
-                    log.info("the bad replica of %s at %s has its replacement", chunk, datanode)
-                    self._outbox.delete(datanode, chunk)
+                    if self._outbox.delete(datanode, chunk):
+                        log.info("the replica of %s at %s is bad or surplus, and not needed any more", chunk, datanode)
+                        self._deeds.add("drop")
                 case Settled(chunk):
                     settled.append(chunk)
-                case Reprioritise():
+                case Reprioritise(chunk, priority):
+                    priorities[chunk] = priority
                     moved.append(instruction)
         if settled or moved:
             await self._leader.write(lambda tx: keep(tx, settled, moved, self._liveness.view))
 
-    def _pull(self, pull: Pull, cluster: ClusterView) -> None:
+    def _pull(self, pull: Pull, cluster: ClusterView) -> bool:
         command = pull_command(pull, cluster, self._keys, expires_ms=self._clock.wall_ms() + self._ttl_ms)
-        self._outbox.pull(pull.target, command, source=pull.sources[0])
+        return self._outbox.pull(pull.target, command, source=pull.sources[0])
 
     def _window(self, cluster: ClusterView) -> tuple[list[Need], list[str]]:
         """The needs to plan for, and chunks in the work table that are no more."""

@@ -46,13 +46,17 @@ class Monitors:
         now_s = clock.monotonic_s()
         self._records = {duty.name: _Record(now_s) for duty in duties}
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     def start(self) -> None:
         """Begin, on the running loop."""
         self._tasks = [asyncio.create_task(self._run(duty), name=f"monitor-{duty.name}") for duty in self._duties]
+        for task in self._tasks:
+            task.add_done_callback(self._ended_by_itself)
 
     async def stop(self) -> None:
         """End, and wait until every turn has."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
@@ -72,6 +76,11 @@ class Monitors:
     def failures(self) -> dict[str, int]:
         """Turns of each duty that failed, ever."""
         return {name: record.failures_total for name, record in self._records.items()}
+
+    def _ended_by_itself(self, task: asyncio.Task[None]) -> None:
+        """A task that was cancelled by anything but `stop` would be gone without a word."""
+        if task.cancelled() and not self._stopping:
+            self._ended(f"{task.get_name()} was cancelled")
 
     async def _run(self, duty: Duty) -> None:
         record = self._records[duty.name]

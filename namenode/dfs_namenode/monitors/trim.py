@@ -14,6 +14,7 @@ from dfs.protocol.clock import Clock
 from dfs.protocol.messages import CheckReplica
 from dfs_namenode.commands import Outbox
 from dfs_namenode.counting import CountCache
+from dfs_namenode.deeds import Deeds
 from dfs_namenode.garbage import DeleteBudget
 from dfs_namenode.liveness import ClusterView, Liveness
 from dfs_namenode.monitors.leader import Leader
@@ -47,6 +48,7 @@ class Trimming:
         clock: Clock,
         budget: DeleteBudget,
         verifications: Verifications,
+        deeds: Deeds,
     ) -> None:
         self._store = store
         self._leader = leader
@@ -57,6 +59,7 @@ class Trimming:
         self._clock = clock
         self._budget = budget
         self._verifications = verifications
+        self._deeds = deeds
         self._walked_to = work.BEGINNING
 
     async def turn(self) -> None:
@@ -87,6 +90,7 @@ class Trimming:
         if trims:
             marked = await self._leader.write(lambda tx: mark(tx, trims, self._liveness.view))
             self._budget.spend(marked)
+            self._deeds.add("trim", count=marked)
             for trim in trims:
                 self._verifications.forget(trim.chunk)
 

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from random import Random
 
 from dfs.protocol.capability import sign_capability
+from dfs.protocol.chunk_format import file_size
 from dfs.protocol.errors import NoSpace, NotEnoughDatanodes
+from dfs.protocol.hints import HINTS_MAX
 from dfs.protocol.ids import new_id
 from dfs.protocol.messages import Allocate, Grant, Grants, Target
 from dfs_namenode.keys import NodeKeys
@@ -35,9 +37,10 @@ def allocate(
     """
     write_min = cluster.write_min(request.replication)
     wanted = cluster.copies_wanted(request.replication)
+    size = file_size(request.length, HINTS_MAX)
     grants = []
     for _ in range(request.count):
-        chain = _choose_chain(request, wanted, write_min, cluster, reservations, rng)
+        chain = _choose_chain(request, size, wanted, write_min, cluster, reservations, rng)
         chunk = new_id(now_ms, random_bytes)
         capability = sign_capability(
             keys.chain([target.id for target in chain]),
@@ -49,7 +52,7 @@ def allocate(
             principal=principal,
         )
         for target in chain:
-            reservations.add(target.id, request.length)
+            reservations.add(target.id, size)
         targets = [Target(target.id, cluster.client_url(target.id)) for target in chain]
         grants.append(Grant(chunk=chunk, chain=targets, capability=capability))
     return Grants(grants=grants, write_min=write_min)
@@ -57,6 +60,7 @@ def allocate(
 
 def _choose_chain(
     request: Allocate,
+    size: int,
     wanted: int,
     write_min: int,
     cluster: ClusterView,
@@ -64,13 +68,13 @@ def _choose_chain(
     rng: Random,
 ) -> list[Candidate]:
     candidates = cluster.candidates(exclude=request.exclude, reserved=reservations.by_datanode())
-    roomy = [c for c in candidates if min(c.free_bytes, c.largest_bytes) >= request.length]
+    roomy = [c for c in candidates if min(c.free_bytes, c.largest_bytes) >= size]
     if len(roomy) < write_min:
         raise _shortage(request, write_min, cluster)
     return choose_targets(
         roomy,
         copies=min(wanted, len(roomy)),
-        bytes_needed=request.length,
+        bytes_needed=size,
         writer_id=request.writer,
         rng=rng,
     )

@@ -21,5 +21,6 @@ def cluster_facts(
         replication=settings.replication,
         chunk_size_bytes=settings.chunk_size_bytes,
         pack_limit_bytes=settings.pack_limit_bytes,
+        chunk_commit_window_s=settings.chunk_commit_window_s,
         gateway_urls=[node.client_url for node in cluster.live()[:GATEWAYS_MAX]],
     )

@@ -5,16 +5,16 @@ this store is behind cost a transaction.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from dfs.protocol.clock import Clock
-from dfs.protocol.errors import StaleIncarnation
-from dfs.protocol.messages import CheckReplica, Heartbeat, HeartbeatAnswer, VolumeState
+from dfs.protocol.errors import Conflict, StaleIncarnation
+from dfs.protocol.messages import CheckReplica, ComposedChunk, Heartbeat, HeartbeatAnswer, VolumeState
 from dfs_namenode.commands import Outbox, ReportTurns
 from dfs_namenode.history import lags, latch_if_behind
 from dfs_namenode.liveness import Datanode, Liveness
-from dfs_namenode.store import datanodes, garbage, meta, replicas, work
+from dfs_namenode.store import datanodes, garbage, meta, orphans, replicas, work
 from dfs_namenode.store.schema import WORK_SUSPECT, WORK_UNDER_REPLICATED
 from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.store.transaction import Transaction
@@ -44,13 +44,17 @@ async def heartbeat(
     verifications: Verifications,
     clock: Clock,
     epoch: int,
+    composed: Callable[[ComposedChunk, str], Awaitable[None]],
 ) -> HeartbeatAnswer:
-    """Take the datanode's word, and give it its commands. Raises StaleIncarnation: it must register again."""
-    life = liveness.life(request.datanode)
-    if life is None or life[:2] != (request.incarnation, request.boot):
-        raise StaleIncarnation(
-            f"the namenode knows another life of {request.datanode}, or none; it must register again"
-        )
+    """Take the datanode's word, and give it its commands.
+
+    composed  takes what the datanode composed, and its id
+    Raises    StaleIncarnation: it must register again; Conflict: a late copy, and what it says is not true any more
+    """
+    _require_life(request, liveness)
+    if not liveness.in_order(request.datanode, request.beat):
+        raise Conflict(f"a later heartbeat of {request.datanode} was heard already")
+    outbox.go_on(request.datanode, request.pulling)
     view = liveness.view()
     node = view.datanodes[request.datanode]
     liveness.heard(
@@ -71,10 +75,15 @@ async def heartbeat(
             verifications.answered(request.datanode, checked.chunk, good=checked.good)
         with store.read() as snapshot:
             seq = meta.last_seq(snapshot)
+    for answer in request.composed:
+        outbox.answered(request.datanode, "compose", answer.chunk)
+        await composed(answer, request.datanode)
     await _note_failures(request, store, liveness, outbox)
     with store.read() as snapshot:
         identity = meta.identity(snapshot)
     assert identity is not None, "a store that is served has an identity"
+    # A new life may have begun while this waited: its commands are not for the old process.
+    _require_life(request, liveness)
     view = liveness.view()
     return HeartbeatAnswer(
         time_ms=clock.wall_ms(),
@@ -87,12 +96,21 @@ async def heartbeat(
     )
 
 
+def _require_life(request: Heartbeat, liveness: Liveness) -> None:
+    life = liveness.life(request.datanode)
+    if life is None or life[:2] != (request.incarnation, request.boot):
+        raise StaleIncarnation(
+            f"the namenode knows another life of {request.datanode}, or none; it must register again"
+        )
+
+
 def _kinds(volumes: Sequence[VolumeState]) -> list[tuple[str, str]]:
     return [(volume.id, volume.state) for volume in volumes]
 
 
 def apply_answers(tx: Transaction, request: Heartbeat, node: Datanode, *, volumes_changed: bool) -> Applied:
     """Write down what the datanode did and found. Repeatable: an answer that comes twice changes nothing twice."""
+    datanodes.require_life(tx, request.datanode, request.incarnation, request.boot)
     applied = Applied()
     latch_if_behind(tx, datanode=request.datanode, seq_seen=request.seq_seen)
     if volumes_changed:
@@ -105,12 +123,15 @@ def apply_answers(tx: Transaction, request: Heartbeat, node: Datanode, *, volume
             replicas.add_good(tx, stored.chunk, node.num, stored.volume)
             work.look_for_surplus(tx, stored.chunk)
     for chunk in request.deleted:
+        orphans.drop(tx, chunk, node.num)
         if replicas.drop(tx, chunk, node.num):
             applied.dropped_at_seq = tx.seq
             if not garbage.bury_if_gone(tx, chunk):
                 work.look_at(tx, chunk, why=WORK_UNDER_REPLICATED)
     for checked in request.checked:
         known = garbage.known_chunk(tx, checked.chunk)
+        if known is None and not checked.good:
+            orphans.mark_bad(tx, checked.chunk, node.num)
         if known is None or checked.good:
             continue
         if known.state != "live":

@@ -5,6 +5,7 @@ whoever takes over an id takes over its replicas' good name. Two processes with 
 by their boots and addresses while the first one is live (F48).
 """
 
+import logging
 from dataclasses import dataclass
 
 from dfs.protocol.capability import register_proof, same
@@ -21,6 +22,8 @@ from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.store.transaction import Transaction
 from dfs_namenode.verifications import Verifications
 
+log = logging.getLogger(__name__)
+
 CLONE_SILENCE_S = 10.0
 """A datanode that was silent for so long may have moved to another address; before, it is taken for a second one."""
 
@@ -30,6 +33,7 @@ class Admission:
     """What is known when a datanode asks to be let in.
 
     silence_s   since the last heartbeat of the life that is known; None: not heard since the namenode started
+    may_rekey   the store was restored under a new secret, and the datanode has not proved yet that it has its new key
     """
 
     cluster: str
@@ -38,6 +42,7 @@ class Admission:
     known: Datanode | None
     has_replicas: bool
     silence_s: float | None
+    may_rekey: bool = False
 
 
 def judge(request: Register, admission: Admission) -> None:
@@ -54,8 +59,8 @@ def judge(request: Register, admission: Admission) -> None:
         if not may_join:
             raise NotPermitted("the join secret is wrong; set the same --join-secret on namenode and datanode")
         return
-    proof = register_proof(admission.key, request.datanode, request.boot)
-    if not (same(request.proof, proof) or (may_join and _never_got_its_key(request, known, admission.has_replicas))):
+    lacks_key = admission.may_rekey or _never_got_its_key(request, known, admission.has_replicas)
+    if not (has_key(request, admission.key) or (may_join and lacks_key)):
         raise NotPermitted(
             f"a datanode {request.datanode} is known and this one can't prove that it is the same; "
             "start it on its own --dir, or give it another id"
@@ -67,6 +72,11 @@ def judge(request: Register, admission: Admission) -> None:
             "if its disk was copied, remove the copy",
             live_at=known.peer_url,
         )
+
+
+def has_key(request: Register, key: bytes) -> bool:
+    """Whether the datanode proves that it has the key that this cluster's secret gives it."""
+    return same(request.proof, register_proof(key, request.datanode, request.boot))
 
 
 def _never_got_its_key(request: Register, known: Datanode, has_replicas: bool) -> bool:
@@ -94,6 +104,7 @@ async def register(
     def begin(tx: Transaction) -> tuple[Datanode, bool, str]:
         known = datanodes.find(tx, request.datanode)
         has_replicas = known is not None and bool(replicas.at_datanode(tx, known.num, after="", up_to="", limit=1))
+        may_rekey = known is not None and datanodes.may_rekey(tx, request.datanode)
         judge(
             request,
             Admission(
@@ -103,8 +114,17 @@ async def register(
                 known=known,
                 has_replicas=has_replicas,
                 silence_s=silence_s,
+                may_rekey=may_rekey,
             ),
         )
+        if may_rekey and has_key(request, keys.of(request.datanode)):
+            datanodes.rekeyed(tx, request.datanode)
+        elif may_rekey:
+            log.warning(
+                "%s registers by the join secret alone and gets a new key, since the store was restored; "
+                "its next life must prove that it has it",
+                request.datanode,
+            )
         if request.cluster is not None:
             latch_if_behind(tx, datanode=request.datanode, seq_seen=request.seq_seen)
         identity = meta.identity(tx)

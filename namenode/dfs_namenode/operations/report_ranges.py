@@ -1,7 +1,8 @@
 """report_ranges: what a datanode has, as digests of ranges of ids. Only ranges that differ need their pages.
 
-A range agrees if the store has exactly those replicas of live chunks there, all good, on those volumes: then its page
-would change nothing. Everything else, a volume that could not be read as much as an orphan, is judged by `report`.
+A range agrees if the store has exactly those replicas there, on those volumes: good ones of live chunks, and orphans
+that are on record. Then its page would change nothing. Everything else, such as a volume that could not be read, is
+judged by `report`.
 """
 
 import asyncio

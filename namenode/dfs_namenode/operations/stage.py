@@ -6,10 +6,10 @@ replaces what was there; chunks that the draft has already are not introduced tw
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dfs.protocol.errors import TooLarge
-from dfs.protocol.messages import AppendFile, Copy, Extent, PutFile, Rename, Stage, Staged
+from dfs.protocol.messages import Action, AppendFile, Concat, Copy, Extent, PutFile, Rename, Stage, Staged
 from dfs.protocol.names import split_path
 from dfs_namenode.content_rules import check_extents
 from dfs_namenode.drafting import allow_chunks, chunks_named, own_draft
@@ -65,9 +65,16 @@ async def stage(
 def _prepare(request: Stage, principal: str, secret: bytes) -> tuple[bytes, list[ReadChunk]]:
     for action in request.actions:
         # What can be seen to be wrong now need not wait for the commit.
-        for path in (action.source, action.target) if isinstance(action, Rename | Copy) else (action.path,):
+        for path in _paths(action):
             split_path(path)
     return request_digest("stage", request, principal), read_chunks(request.chunks, secret=secret, principal=principal)
+
+
+def _paths(action: Action) -> Sequence[str]:
+    """What an action names."""
+    if isinstance(action, Rename | Copy):
+        return action.source, action.target
+    return (action.path, *action.sources) if isinstance(action, Concat) else (action.path,)
 
 
 def _perform(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from dfs.protocol.messages import Balancing, DatanodeStatus, Status
+from dfs.protocol.messages import BackupStatus, Balancing, Compacting, DatanodeStatus, Status
 from dfs_namenode.counting import Counted
 from dfs_namenode.liveness import ClusterView, Datanode
 from dfs_namenode.rate import Rate
@@ -22,6 +22,8 @@ def status(
     pulled: Rate,
     chunks_left: Callable[[str], int | None],
     balance: Balancing | None,
+    backup: BackupStatus | None,
+    compaction: Compacting,
 ) -> Status:
     """The state of the cluster. The sequence number is of now, the counts may be a moment old."""
     found = counted.counts
@@ -41,6 +43,7 @@ def status(
         replicas=found.replicas,
         under_replicated=short,
         missing=by_priority.get(PRIORITY_MISSING, 0),
+        unreadable_files=counted.unreadable_files,
         waiting_for_deletion=found.waiting_for_deletion,
         drafts=found.drafts,
         safe_modes=list(safe_modes),
@@ -56,6 +59,8 @@ def status(
         moving=by_priority.get(PRIORITY_MOVING, 0),
         surplus=by_priority.get(PRIORITY_SURPLUS, 0),
         balance=balance,
+        backup=backup,
+        compaction=compaction,
     )
 
 

@@ -45,10 +45,10 @@ def introduce(
 
 
 def add_references(tx: Transaction, by_chunk: Mapping[bytes, int]) -> None:
-    """Count bytes of extents up, or down where negative."""
+    """Count bytes of extents up, or down where negative: then compaction looks at what is left."""
     tx.run_many(
-        "UPDATE chunk SET referenced_bytes = referenced_bytes + ? WHERE id = ?",
-        [(size, chunk) for chunk, size in by_chunk.items() if size],
+        "UPDATE chunk SET referenced_bytes = referenced_bytes + ?, released = max(released, ?) WHERE id = ?",
+        [(size, int(size < 0), chunk) for chunk, size in by_chunk.items() if size],
     )
 
 

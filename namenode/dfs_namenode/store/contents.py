@@ -8,6 +8,7 @@ since what it reads is a prefix. Everything else makes a new content and retires
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from dfs.protocol.messages import Extent
 from dfs_namenode.content_rules import content_digest
 from dfs_namenode.store.transaction import Snapshot, Transaction
 
@@ -51,6 +52,17 @@ def grew(tx: Transaction, content_id: int, *, size: int, digest: bytes) -> None:
 
 def describe(tx: Transaction, content_id: int, *, replication: int, attributes: str | None) -> None:
     tx.run("UPDATE content SET replication = ?, attributes = ? WHERE id = ?", (replication, attributes, content_id))
+
+
+def has_extent(snapshot: Snapshot, extent: Extent) -> bool:
+    """Whether some content has exactly these bytes of a chunk."""
+    return (
+        snapshot.row(
+            "SELECT 1 FROM extent WHERE chunk_id = ? AND chunk_offset = ? AND length = ? AND digest = ? LIMIT 1",
+            (bytes.fromhex(extent.chunk), extent.offset, extent.length, bytes.fromhex(extent.digest)),
+        )
+        is not None
+    )
 
 
 def size_of(snapshot: Snapshot, content_id: int) -> int | None:
@@ -111,20 +123,26 @@ def lay_out(tx: Transaction, content_id: int) -> tuple[int, bytes]:
     return position, content_digest([(row.length, row.digest) for row in placed])
 
 
-def copy_extents(tx: Transaction, source_id: int, target_id: int, *, before: int | None = None) -> None:
-    """Share the extents of a content with another one; `before`: only those at smaller positions."""
+def copy_extents(
+    tx: Transaction, source_id: int, target_id: int, *, before: int | None = None, behind: int = 0
+) -> None:
+    """Share the extents of a content with another one.
+
+    before  only those at smaller positions
+    behind  the position in the target of what is at position 0 of the source
+    """
     end = (1 << 62) if before is None else before
     tx.run(
         "INSERT INTO extent (content_id, position, chunk_id, chunk_offset, length, digest)"
-        " SELECT ?, position, chunk_id, chunk_offset, length, digest FROM extent"
+        " SELECT ?, position + ?, chunk_id, chunk_offset, length, digest FROM extent"
         " WHERE content_id = ? AND position < ?",
-        (target_id, source_id, end),
+        (target_id, behind, source_id, end),
     )
     tx.run(
         "UPDATE chunk SET referenced_bytes = referenced_bytes + added.bytes FROM"
-        " (SELECT chunk_id, sum(length) AS bytes FROM extent WHERE content_id = ? GROUP BY chunk_id) AS added"
-        " WHERE chunk.id = added.chunk_id",
-        (target_id,),
+        " (SELECT chunk_id, sum(length) AS bytes FROM extent WHERE content_id = ? AND position < ? GROUP BY chunk_id)"
+        " AS added WHERE chunk.id = added.chunk_id",
+        (source_id, end),
     )
 
 

@@ -5,10 +5,12 @@ Separate because counting reads whole indexes: nothing that serves a client may 
 
 from dataclasses import dataclass
 
+from dfs_namenode.repair import PRIORITY_MISSING
 from dfs_namenode.store.schema import CHUNK_CONDEMNED, CHUNK_DELETED, CHUNK_LIVE, KIND_DIRECTORY
 from dfs_namenode.store.transaction import Snapshot
 
 _KEPT_FOR_READERS = "FROM retired AS r JOIN content AS c ON c.id = r.content_id"
+_BACKUPS = "FROM backup AS b JOIN content AS c ON c.id = b.content_id"
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,36 @@ def count(snapshot: Snapshot) -> Counts:
     )  # fmt: skip
     return Counts(
         seq=number("SELECT seq FROM counters"),
-        files=number("SELECT count(*) FROM content") - number(f"SELECT count(*) {_KEPT_FOR_READERS}"),
+        files=number("SELECT count(*) FROM content")
+        - number(f"SELECT count(*) {_KEPT_FOR_READERS}")
+        - number(f"SELECT count(*) {_BACKUPS}"),
         directories=directories,
-        bytes=number("SELECT total(size) FROM content") - number(f"SELECT total(c.size) {_KEPT_FOR_READERS}"),
+        bytes=number("SELECT total(size) FROM content")
+        - number(f"SELECT total(c.size) {_KEPT_FOR_READERS}")
+        - number(f"SELECT total(c.size) {_BACKUPS}"),
         chunks=number("SELECT count(*) FROM chunk") - tombstones - condemned,
         replicas=sum(rows for _, rows in by_datanode),
         replicas_by_datanode=by_datanode,
         waiting_for_deletion=condemned + unreferenced + retired,
         drafts=number("SELECT count(*) FROM draft"),
+    )
+
+
+UNREADABLE_MAX = 10_000
+_CHUNKS_LOOKED_AT = 10_000
+
+
+def unreadable_files(snapshot: Snapshot) -> int:
+    """Files with a chunk that is missing, up to `UNREADABLE_MAX`. Contents on their way in or out are none."""
+    return int(
+        snapshot.value(
+            "SELECT count(*) FROM (SELECT DISTINCT e.content_id"
+            " FROM (SELECT chunk_id FROM work WHERE priority = ? ORDER BY since_ms LIMIT ?) AS w"
+            " JOIN extent AS e ON e.chunk_id = w.chunk_id"
+            " WHERE NOT EXISTS (SELECT 1 FROM retired AS r WHERE r.content_id = e.content_id)"
+            " AND NOT EXISTS (SELECT 1 FROM backup AS b WHERE b.content_id = e.content_id)"
+            " LIMIT ?)",
+            (PRIORITY_MISSING, _CHUNKS_LOOKED_AT, UNREADABLE_MAX),
+        )
+        or 0
     )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from dfs.protocol.errors import StaleIncarnation
+from dfs.protocol.ids import ID_BYTES
 from dfs.protocol.messages import AdminState, VolumeState
 from dfs_namenode.liveness import Datanode
 from dfs_namenode.store.transaction import Row, Snapshot, Transaction
@@ -14,6 +16,8 @@ from dfs_namenode.store.transaction import Row, Snapshot, Transaction
 IN_SERVICE = "in_service"
 DEPARTED = "departed"
 """An operator said that it will not come back. The row stays, so that its numbers are never given out again."""
+_NO_BOOT = bytes(ID_BYTES)
+"""In place of the number of a life that has ended; no process draws it."""
 _COLUMNS = "num, id, peer_url, client_url, rack, version, boot, incarnation, volumes, admin_state, admin_until_ms"
 _volumes = msgspec.json.Decoder(list[VolumeState])
 
@@ -55,9 +59,38 @@ def begin_life(tx: Transaction, node: Datanode) -> Datanode:
     return stored
 
 
+def require_life(snapshot: Snapshot, datanode: str, incarnation: int, boot: str) -> None:
+    """Raise StaleIncarnation unless this is the life that the datanode lives now. For the transaction that applies its
+    word: between a check outside and that, it may have begun another one (I7)."""
+    row = snapshot.row("SELECT incarnation, boot FROM datanode WHERE id = ? AND state = ?", (datanode, IN_SERVICE))
+    if row is None or (row[0], row[1].hex()) != (incarnation, boot):
+        raise StaleIncarnation(f"{datanode} has begun another life meanwhile, or was forgotten; it must register again")
+
+
 def depart(tx: Transaction, datanode: str) -> None:
     """It is no part of the cluster any more, until it registers anew."""
     tx.run("UPDATE datanode SET state = ? WHERE id = ?", (DEPARTED, datanode))
+
+
+def may_rekey(snapshot: Snapshot, datanode: str) -> bool:
+    """Whether it may register although it has only the key of a secret that a restore replaced."""
+    return snapshot.row("SELECT 1 FROM rekey WHERE datanode = ?", (datanode,)) is not None
+
+
+def unkeyed(snapshot: Snapshot) -> list[str]:
+    """Those that have not registered since the store was restored: they can check no capability of its secret."""
+    return [name for (name,) in snapshot.rows("SELECT id FROM datanode WHERE boot = ?", (_NO_BOOT,))]
+
+
+def begin_rekeying(tx: Transaction) -> None:
+    """The secret was replaced: all known lives are over, and each datanode may register once more without its key."""
+    tx.run("UPDATE datanode SET boot = ?, incarnation = incarnation + 1", (_NO_BOOT,))
+    tx.run("INSERT OR IGNORE INTO rekey (datanode) SELECT id FROM datanode WHERE state = ?", (IN_SERVICE,))
+
+
+def rekeyed(tx: Transaction, datanode: str) -> None:
+    """It has proved that it has its new key: from now on it always must."""
+    tx.run("DELETE FROM rekey WHERE datanode = ?", (datanode,))
 
 
 def set_admin_state(tx: Transaction, datanode: str, state: AdminState, *, until_ms: int = 0) -> None:

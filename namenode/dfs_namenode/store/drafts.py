@@ -139,7 +139,8 @@ def end(tx: Transaction, draft_id: bytes) -> bool:
     left = tx.rows("SELECT content_id FROM draft_file WHERE draft_id = ?", (draft_id,))
     contents.retire(tx, [row[0] for row in left])
     tx.run(
-        "UPDATE chunk SET referenced_bytes = referenced_bytes - length"
+        "UPDATE chunk SET referenced_bytes = referenced_bytes - length,"
+        " released = max(released, (referenced_bytes - length) * 2 < length)"
         " WHERE id IN (SELECT chunk_id FROM draft_chunk WHERE draft_id = ?)",
         (draft_id,),
     )

@@ -17,6 +17,8 @@ from dfs_namenode.store.schema import CHUNK_CONDEMNED, CHUNK_DELETED, CHUNK_LIVE
 from dfs_namenode.store.transaction import Snapshot, Transaction
 
 _TIME_BYTES = 6
+DELETION_LATE_MS = 3600 * 1000
+"""How long a command to delete may be on its way, milliseconds: it is given three times within minutes, or never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +138,27 @@ def replication_of(snapshot: Snapshot, chunk: str) -> int | None:
     return None if found is None else int(found)
 
 
-def has_unreferenced(snapshot: Snapshot) -> bool:
-    """Whether there are live chunks that nothing refers to."""
+def has_unreferenced(snapshot: Snapshot, *, now_ms: int) -> bool:
+    """Whether there are live chunks that nothing refers to, and no reader may hold a place in."""
     return (
-        snapshot.row("SELECT 1 FROM chunk WHERE referenced_bytes = 0 AND state = ? LIMIT 1", (CHUNK_LIVE,)) is not None
+        snapshot.row(
+            "SELECT 1 FROM chunk WHERE referenced_bytes = 0 AND state = ? AND keep_until_ms <= ? LIMIT 1",
+            (CHUNK_LIVE, now_ms),
+        )
+        is not None
     )
 
 
 def condemn(tx: Transaction, *, limit: int) -> list[str]:
     """Condemn up to `limit` live chunks that nothing refers to. The check and the change are one transaction.
 
-    A chunk whose counter says 0 although extents refer to it gets its counter set right instead.
+    One that was compacted waits until readers that hold places in it have had their time. A chunk whose counter says 0
+    although extents refer to it gets its counter set right instead.
     """
     condemned = []
     for (chunk,) in tx.rows(
-        "SELECT id FROM chunk WHERE referenced_bytes = 0 AND state = ? ORDER BY id LIMIT ?", (CHUNK_LIVE, limit)
+        "SELECT id FROM chunk WHERE referenced_bytes = 0 AND state = ? AND keep_until_ms <= ? ORDER BY id LIMIT ?",
+        (CHUNK_LIVE, tx.now_ms, limit),
     ):
         extents, size = tx.row("SELECT count(*), total(length) FROM extent WHERE chunk_id = ?", (chunk,)) or (0, 0)
         if may_condemn(state="live", referenced_bytes=0, extents=extents):
@@ -201,10 +209,15 @@ def bury_unknown(tx: Transaction, chunk: str, *, length: int, digest: str) -> bo
 
 
 def forget_tombstones(tx: Transaction, *, before_ms: int, limit: int) -> int:
-    """Forget tombstones whose ids are older than a moment; the time of it is kept (see `steady_clock`)."""
+    """Forget tombstones whose ids are older than a moment; the time of it is kept (see `steady_clock`).
+
+    One that is young itself stays: the deletion that it stands for may still be on its way, and an operator could
+    adopt the id meanwhile (see `operations.adopt`), whatever its age.
+    """
     found = tx.rows(
-        "SELECT id FROM chunk WHERE referenced_bytes = 0 AND state = ? AND id < ? ORDER BY id LIMIT ?",
-        (CHUNK_DELETED, first_id_at(before_ms), limit),
+        "SELECT id FROM chunk WHERE referenced_bytes = 0 AND state = ? AND id < ? AND state_ms <= ?"
+        " ORDER BY id LIMIT ?",
+        (CHUNK_DELETED, first_id_at(before_ms), tx.now_ms - DELETION_LATE_MS, limit),
     )
     if found:
         tx.run_many("DELETE FROM chunk WHERE id = ?", found)

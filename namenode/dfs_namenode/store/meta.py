@@ -13,9 +13,12 @@ _LINEAGE: Final = "lineage"
 _EPOCH: Final = "epoch"
 _TIME_FLOOR: Final = "time_floor_ms"
 _LATCHED: Final = "latched"
+_HISTORY_SEQ: Final = "history_seq"
 _SPREAD_OVER: Final = "spread_over"
 _SAFE_MODE: Final = "safe_mode"
 _BALANCE: Final = "balance"
+_FORGOTTEN_CHANGES: Final = "forgotten_changes"
+_RESTORED: Final = "restored_ms"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,11 @@ def set_identity(tx: Transaction, found: Identity) -> None:
 
 
 def take_lead(tx: Transaction) -> int:
-    """Become the leader: the epoch that is returned is higher than any before, and makes those void."""
+    """Become the leader: the epoch that is returned is higher than any before, and makes those void.
+
+    It takes a sequence number, so that a copy of the store from before it is known for what it is (see `history`).
+    """
+    tx.raise_seq(tx.last_seq + 1)
     epoch = int(get(tx, _EPOCH) or 0) + 1
     put(tx, _EPOCH, epoch)
     return epoch
@@ -81,6 +88,15 @@ def latch(snapshot: Snapshot) -> str | None:
 
 def set_latch(tx: Transaction, why: str) -> None:
     put(tx, _LATCHED, why)
+
+
+def history_seq(snapshot: Snapshot) -> int:
+    """The last number of the history that went before this one, as far as this store has it; 0: there was none."""
+    return int(get(snapshot, _HISTORY_SEQ) or 0)
+
+
+def set_history_seq(tx: Transaction, seq: int) -> None:
+    put(tx, _HISTORY_SEQ, seq)
 
 
 def clear_latch(tx: Transaction) -> bool:
@@ -120,6 +136,29 @@ def set_balance(tx: Transaction, threshold: float | None) -> None:
         tx.run("DELETE FROM meta WHERE key = ?", (_BALANCE,))
     else:
         put(tx, _BALANCE, threshold)
+
+
+def forgotten_changes(snapshot: Snapshot) -> int:
+    """The last sequence number whose changes were forgotten: what is asked for from before it is not complete."""
+    return int(get(snapshot, _FORGOTTEN_CHANGES) or 0)
+
+
+def set_forgotten_changes(tx: Transaction, seq: int) -> None:
+    put(tx, _FORGOTTEN_CHANGES, seq)
+
+
+def restored_ms(snapshot: Snapshot) -> int:
+    """When the store was restored from a backup, in the namenode's time; 0: never."""
+    return int(get(snapshot, _RESTORED) or 0)
+
+
+def set_restored(tx: Transaction, now_ms: int) -> None:
+    put(tx, _RESTORED, now_ms)
+
+
+def raise_epoch(tx: Transaction, by: int) -> None:
+    """Have the next leader's epoch be higher than any that a lost history may have had."""
+    put(tx, _EPOCH, epoch(tx) + by)
 
 
 def last_seq(snapshot: Snapshot) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dfs.protocol.ids import ID_BYTES
-from dfs_namenode.store.meta import forgot_at
+from dfs_namenode.store.meta import forgot_at, set_forgotten_changes
 from dfs_namenode.store.transaction import Snapshot, Transaction
 
 
@@ -84,4 +84,7 @@ def forget_changes(tx: Transaction, *, before_ms: int, limit: int) -> int:
             if at_ms >= before_ms:
                 break
             last = seq
-    return 0 if last is None else tx.run("DELETE FROM change WHERE seq <= ?", (last,))
+    if last is None:
+        return 0
+    set_forgotten_changes(tx, last)
+    return tx.run("DELETE FROM change WHERE seq <= ?", (last,))

@@ -90,12 +90,17 @@ def at_datanode(snapshot: Snapshot, datanode: int, *, after: str, up_to: str, li
 def reportable(
     snapshot: Snapshot, datanode: int, *, after: str, up_to: str
 ) -> Iterator[tuple[bytes, bytes, int, bytes]]:
-    """What a report should list of the ids in (after, up_to], in order: id, volume, length, digest. Exhaust it."""
+    """What a report should list of the ids in (after, up_to], in order: id, volume, length, digest. Exhaust it.
+
+    Orphans that are on record too: that they are there is no news.
+    """
+    ids = (datanode, bytes.fromhex(after), bytes.fromhex(up_to or AFTER_ALL_IDS))
     return snapshot.each(
         "SELECT r.chunk_id, r.volume, c.length, c.digest FROM replica AS r JOIN chunk AS c ON c.id = r.chunk_id"
         " WHERE r.datanode = ? AND r.chunk_id > ? AND r.chunk_id <= ? AND r.state = ? AND c.state = ?"
-        " ORDER BY r.chunk_id",
-        (datanode, bytes.fromhex(after), bytes.fromhex(up_to or AFTER_ALL_IDS), REPLICA_GOOD, CHUNK_LIVE),
+        " UNION ALL SELECT chunk_id, volume, length, digest FROM orphan"
+        " WHERE datanode = ? AND chunk_id > ? AND chunk_id <= ? ORDER BY 1",
+        (*ids, REPLICA_GOOD, CHUNK_LIVE, *ids),
     )
 
 

@@ -17,12 +17,18 @@ this one owns the shape. A step, once released, is never edited: a change of sha
               draft_chunk counts as a reference of the whole chunk.
     chunk     referenced_bytes = lengths of all extents on it + its whole length for a draft_chunk row. 0 means
               garbage. A row stays as a tombstone (state deleted) until no commit could still accept its id.
+              `released` is 1 since references were given up, until compaction has looked at it; what nothing refers
+              to is not condemned before `keep_until_ms`, since readers may hold places in it that were moved.
     replica   where chunks are. `datanode` is datanode.num.
+    orphan    replicas that datanodes report and no live chunk has (see `store.orphans`). `known`: the chunk is
+              condemned or deleted, and only the deletion waits. `bad`: its datanode has verified it, and it is wrong.
     work      chunks that need something done, kept in the same transactions that make them need it.
     op_result what an operation answered, so that its repetition answers the same.
     change    what is needed to undo. `at_ms` and `principal` stand in the row n = 0 of each seq only.
     counters  the one row with the numbers given out last.
     datanode  `state` says whether it belongs to the cluster; `admin_state` what an operator decided about it.
+    backup    contents that no path has: copies of this store, whole (kind 0) or what changed in (from_seq, to_seq] (1).
+    rekey     datanodes that may register once more although they have the key of a secret that a restore replaced.
     meta      cluster_id, lineage, schema_version, and other single facts.
 
 All ids of chunks, volumes, operations and drafts are 16-byte BLOBs. Names are TEXT compared as UTF-8 bytes. Times are
@@ -47,6 +53,9 @@ REPLICA_BAD: Final = 1
 REPLICA_SURPLUS: Final = 2
 """Good, but not needed: the others were verified, and its deletion is decided. It counts for nothing any more, so that
 a namenode that starts anew cannot decide on a second one."""
+
+BACKUP_SNAPSHOT: Final = 0
+BACKUP_CHANGES: Final = 1
 
 WORK_UNDER_REPLICATED: Final = 0
 WORK_SUSPECT: Final = 1
@@ -217,7 +226,43 @@ ALTER TABLE datanode ADD COLUMN admin_state TEXT NOT NULL DEFAULT 'in_service';
 ALTER TABLE datanode ADD COLUMN admin_until_ms INTEGER NOT NULL DEFAULT 0;
 """
 
-STEPS: Final[tuple[str, ...]] = (_TABLES, _ADMIN_STATES)
+_ORPHANS = """
+CREATE TABLE orphan (
+    chunk_id  BLOB NOT NULL,
+    datanode  INTEGER NOT NULL,
+    volume    BLOB NOT NULL,
+    length    INTEGER NOT NULL,
+    digest    BLOB NOT NULL,
+    seen_ms   INTEGER NOT NULL,
+    since_seq INTEGER NOT NULL,
+    known     INTEGER NOT NULL,
+    bad       INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (chunk_id, datanode)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX orphan_by_datanode ON orphan (datanode, chunk_id);
+CREATE INDEX orphan_of_known ON orphan (chunk_id) WHERE known = 1;
+"""
+
+_COMPACTION = """
+ALTER TABLE chunk ADD COLUMN released INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chunk ADD COLUMN keep_until_ms INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX chunk_released ON chunk (id) WHERE released = 1 AND referenced_bytes > 0 AND state = 0;
+"""
+
+_BACKUPS = """
+CREATE TABLE backup (
+    content_id INTEGER PRIMARY KEY,
+    kind       INTEGER NOT NULL,
+    from_seq   INTEGER NOT NULL,
+    to_seq     INTEGER NOT NULL,
+    made_ms    INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
+    lineage    TEXT NOT NULL
+) STRICT;
+CREATE TABLE rekey (datanode TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+"""
+
+STEPS: Final[tuple[str, ...]] = (_TABLES, _ADMIN_STATES, _ORPHANS, _COMPACTION, _BACKUPS)
 """Step i brings a database from schema version i to i + 1; each runs in one transaction with its new version."""
 
 SCHEMA_VERSION: Final = len(STEPS)

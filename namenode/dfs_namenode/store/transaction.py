@@ -89,6 +89,11 @@ class Transaction(Snapshot):
         self._counters.content += 1
         return self._counters.content
 
+    def skip_ids(self, count: int) -> None:
+        """Never give out the next `count` numbers of inodes and of contents."""
+        self._counters.inode += count
+        self._counters.content += count
+
     def run(self, statement: str, values: Values = ()) -> int:
         """Execute a statement that changes rows; returns how many it changed."""
         self._execute(statement, values)

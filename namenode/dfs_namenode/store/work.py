@@ -37,7 +37,18 @@ def done(tx: Transaction, chunk: str) -> None:
 
 
 def set_priority(tx: Transaction, chunk: str, priority: int) -> None:
-    tx.run("UPDATE work SET priority = ? WHERE chunk_id = ?", (priority, bytes.fromhex(chunk)))
+    """Give a row its place. One that becomes missing counts from now: `newest_missing_ms` tells of it."""
+    since_ms = tx.now_ms if priority == PRIORITY_MISSING else None
+    tx.run(
+        "UPDATE work SET priority = ?, since_ms = coalesce(?, since_ms) WHERE chunk_id = ?",
+        (priority, since_ms, bytes.fromhex(chunk)),
+    )
+
+
+def newest_missing_ms(snapshot: Snapshot) -> int | None:
+    """When a chunk became missing last, of those that still are; None: none is."""
+    newest_ms: int | None = snapshot.value("SELECT max(since_ms) FROM work WHERE priority = ?", (PRIORITY_MISSING,))
+    return newest_ms
 
 
 Position = tuple[int, int, bytes]

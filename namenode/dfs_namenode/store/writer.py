@@ -116,6 +116,7 @@ class Writer:
         """Why nothing more is accepted; empty while it is."""
         self._gate = threading.Lock()
         self._wal_pages = 0
+        self._log_has_bytes = False
         self._counters = self._load_counters()
         connection.set_busy_timeout(_BUSY_WAIT_MS)
         connection.set_wal_hook(self._wal_grew)
@@ -182,7 +183,7 @@ class Writer:
             try:
                 job = self._queue.get(timeout=self._limits.idle_s)
             except queue.Empty:
-                if self._wal_pages:
+                if self._log_has_bytes:
                     self._checkpoint("TRUNCATE")
                 continue
             if job is None:
@@ -316,6 +317,7 @@ class Writer:
     def _wal_grew(self, connection: apsw.Connection, name: str, pages: int) -> int:
         del connection, name
         self._wal_pages = pages
+        self._log_has_bytes = True
         return apsw.SQLITE_OK
 
     def _checkpoint(self, mode: Literal["PASSIVE", "TRUNCATE"]) -> None:
@@ -333,5 +335,6 @@ class Writer:
         finally:
             self._connection.set_busy_timeout(_BUSY_WAIT_MS)
         if moved >= in_log:
-            # The next group begins the log anew.
+            # The next group begins the log anew; its file keeps its length until it is truncated.
             self._wal_pages = 0
+            self._log_has_bytes = mode != "TRUNCATE"

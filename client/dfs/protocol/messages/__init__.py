@@ -8,6 +8,8 @@ which of the modules one stands says only who sends it.
 from dfs.protocol.messages.base import *  # noqa: F403
 from dfs.protocol.messages.datanodes import *  # noqa: F403
 from dfs.protocol.messages.files import *  # noqa: F403
+from dfs.protocol.messages.metadata import *  # noqa: F403
 from dfs.protocol.messages.operating import *  # noqa: F403
+from dfs.protocol.messages.orphans import *  # noqa: F403
 from dfs.protocol.messages.reading import *  # noqa: F403
 from dfs.protocol.messages.writing import *  # noqa: F403

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from dfs.protocol.messages.base import (
+    ITEMS_MAX,
     LIST_MAX,
     REPLICATION_MAX,
     ChunkLength,
@@ -94,6 +95,20 @@ class CheckedReplica(Struct, frozen=True, kw_only=True):
     why: Text = ""
 
 
+class ComposedChunk(Struct, frozen=True, kw_only=True):
+    """What became of a Compose command."""
+
+    chunk: Id
+    length: Length = 0
+    digest: IdOrNothing = ""
+    receipts: Annotated[list[Token], Meta(max_length=64)] = []
+    why: Text = ""
+    """Why there is none; "": there is one, and it was read back and found right."""
+
+
+PULLING_MAX = 1000
+
+
 class Heartbeat(Struct, frozen=True, kw_only=True):
     datanode: NodeId
     incarnation: int
@@ -113,6 +128,12 @@ class Heartbeat(Struct, frozen=True, kw_only=True):
     suspects: Annotated[list[NodeId], Meta(max_length=64)] = []
     """Peers that failed it since the last heartbeat."""
     durability: Durability = "sync"
+    composed: Annotated[list[ComposedChunk], Meta(max_length=64)] = []
+    beat: Annotated[int, Meta(ge=0)] = 0
+    """Higher with each heartbeat of a process: a copy that arrives late must not undo what a later one said. 0: an
+    earlier version, which does not count."""
+    pulling: Annotated[list[Id], Meta(max_length=PULLING_MAX)] = []
+    """Chunks whose Replicate command waits its turn or makes progress."""
 
 
 class Member(Struct, frozen=True):
@@ -149,6 +170,49 @@ class CheckReplica(Struct, frozen=True, kw_only=True, tag_field="do", tag="check
     digest: Digest
 
 
+class ComposeExtent(Struct, frozen=True, array_like=True):
+    """A piece of a source whose digest is known."""
+
+    offset: Length
+    length: Length
+    digest: Digest
+
+
+class ComposeRun(Struct, frozen=True, array_like=True):
+    """The bytes [offset, offset + length) of a source, and where the new chunk has them."""
+
+    offset: Length
+    length: Length
+    at: Length
+    extents: Annotated[list[ComposeExtent], Meta(min_length=1, max_length=ITEMS_MAX)]
+    """In the order of their offsets; together they are the run."""
+
+
+class ComposeSource(Struct, frozen=True, kw_only=True):
+    """A chunk of which some bytes go into the new one."""
+
+    chunk: Id
+    length: ChunkLength
+    digest: Digest
+    replicas: Annotated[list[Target], Meta(min_length=1, max_length=REPLICATION_MAX)]
+    """Peer URLs, best first."""
+    capability: Token
+    runs: Annotated[list[ComposeRun], Meta(min_length=1, max_length=ITEMS_MAX)]
+
+
+class Compose(Struct, frozen=True, kw_only=True, tag_field="do", tag="compose"):
+    """Make a new chunk of ranges of others, and store it as the head of its chain. Answered in `Heartbeat.composed`.
+
+    Between the runs are zeros.
+    """
+
+    chunk: Id
+    length: ChunkLength
+    capability: Token
+    """To store it; names the chain."""
+    sources: Annotated[list[ComposeSource], Meta(min_length=1, max_length=ITEMS_MAX)]
+
+
 class Scrub(Struct, frozen=True, kw_only=True, tag_field="do", tag="scrub"):
     """Read and verify everything on these volumes, beginning now. `VolumeState.scrub_left` shows how far it is."""
 
@@ -160,7 +224,13 @@ class SendReport(Struct, frozen=True, kw_only=True, tag_field="do", tag="report"
     """Send a full chunk report soon."""
 
 
-Command = Replicate | DeleteReplicas | CheckReplica | Scrub | SendReport
+class UnknownCommand(Struct, frozen=True, kw_only=True, tag_field="do", tag="unknown"):
+    """What a datanode makes of a command that only a later version knows. Never sent."""
+
+    what: str
+
+
+Command = Replicate | DeleteReplicas | CheckReplica | Compose | Scrub | SendReport | UnknownCommand
 
 
 class HeartbeatAnswer(Struct, frozen=True, kw_only=True):

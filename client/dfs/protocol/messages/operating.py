@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from dfs.protocol.messages.base import Id, Length, NodeId, Path, TimeMs
 from dfs.protocol.messages.datanodes import VolumeState
+from dfs.protocol.messages.metadata import BackupStatus
 from dfs.protocol.messages.reading import ReplicaPlace
 
 # --- inspection -------------------------------------------------------------------------------------------------
@@ -101,6 +102,21 @@ class Balancing(Struct, frozen=True, kw_only=True):
     """Chunks that were moved since the start of the namenode."""
 
 
+class Compacting(Struct, frozen=True, kw_only=True):
+    """What the rewriting of chunks that are mostly dead has come to since the start of the namenode."""
+
+    under_way: int
+    """New chunks that are being composed."""
+    composed: int
+    """New chunks that files have their bytes in now."""
+    chunks_emptied: int
+    """Chunks that nothing refers to any more because of that; deleted after the grace of their readers."""
+    bytes_saved: int
+    """What these had more than the new ones, counted once for all replicas."""
+    failed: int
+    """Compositions that came to nothing. Their sources are left alone for some minutes."""
+
+
 class Status(Struct, frozen=True, kw_only=True):
     cluster: Id
     version: str
@@ -133,6 +149,12 @@ class Status(Struct, frozen=True, kw_only=True):
     """Chunks with more replicas than they want; trimmed once the others are verified."""
     balance: Balancing | None = None
     """None: no balance goes on."""
+    unreadable_files: int = 0
+    """Files that can't be read now because of missing chunks; counted up to 10 000."""
+    backup: BackupStatus | None = None
+    """None: the store is not backed up."""
+    compaction: Compacting | None = None
+    """None: a namenode of an earlier version."""
 
 
 class CollectGarbage(Struct, frozen=True, kw_only=True):
@@ -142,6 +164,10 @@ class CollectGarbage(Struct, frozen=True, kw_only=True):
 class Collected(Struct, frozen=True, kw_only=True):
     contents_swept: int
     chunks_condemned: int
+    orphans_buried: int = 0
+    """Ids of replicas that belong to no file."""
+    compositions_begun: int = 0
+    """New chunks that are being made of what is left of others."""
 
 
 # --- what operators decide --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from dfs.protocol.messages.base import (
     Attributes,
     ChunkLength,
     Id,
+    Length,
     Mode,
     NodeId,
     Path,
@@ -20,6 +21,9 @@ from dfs.protocol.messages.base import (
     Version,
 )
 from dfs.protocol.messages.files import Extent, NewChunk
+
+SOURCES_MAX = 1000
+"""Files that one action joins to another. Bounds its text, and how long it holds the writer."""
 
 
 class ClusterFacts(Struct, frozen=True, kw_only=True):
@@ -35,6 +39,8 @@ class ClusterFacts(Struct, frozen=True, kw_only=True):
     """Files up to this size travel in packs."""
     gateway_urls: list[str] = []
     """Client URLs of the live datanodes."""
+    chunk_commit_window_s: float = 12 * 3600.0
+    """How old a chunk may be when it is committed."""
 
 
 class Allocate(Struct, frozen=True, kw_only=True):
@@ -111,6 +117,26 @@ class AppendFile(Struct, frozen=True, kw_only=True, tag_field="do", tag="append"
     replication: Replication | None = None
 
 
+class Concat(Struct, frozen=True, kw_only=True, tag_field="do", tag="concat"):
+    """Move the contents of other files behind the end of a file, in their order; they are gone then. No data moves."""
+
+    path: Path
+    sources: Annotated[list[Path], Meta(min_length=1, max_length=SOURCES_MAX)]
+    if_version: Version | None = None
+    """The version of `path`."""
+
+
+class Truncate(Struct, frozen=True, kw_only=True, tag_field="do", tag="truncate"):
+    """Make a file shorter. No data moves: the extent in which the new end lies is cut."""
+
+    path: Path
+    size: Length
+    tail: Annotated[list[Extent], Meta(max_length=2)] = []
+    """What is left of the extent that is cut, with the digests of its parts; none if the end is between two extents."""
+    if_version: Version
+    """The version that `tail` belongs to."""
+
+
 class MakeDirectory(Struct, frozen=True, kw_only=True, tag_field="do", tag="mkdir"):
     path: Path
     parents: bool = False
@@ -161,7 +187,7 @@ class SetAttributes(Struct, frozen=True, kw_only=True, tag_field="do", tag="set"
     drop_attributes: Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(max_length=64)] = []
 
 
-Action = PutFile | AppendFile | MakeDirectory | Remove | Rename | Copy | SetAttributes
+Action = PutFile | AppendFile | Concat | Truncate | MakeDirectory | Remove | Rename | Copy | SetAttributes
 Actions = Annotated[list[Action], Meta(max_length=ITEMS_MAX)]
 NewChunks = Annotated[list[NewChunk], Meta(max_length=ITEMS_MAX)]
 

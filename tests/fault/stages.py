@@ -5,6 +5,9 @@
 A stage that fails is told, and the others go on; the exit code is 1 at the end. The suite's stages are pytest in a
 process of its own, whose tests write their figures into a file (`fixtures.faults.note`); the others are called. What
 takes long and needs no repetition is left out of short runs, and so is the page: it shows a long run or none.
+
+With `--keep DIRECTORY` each outcome is kept there, and a stage that is kept is not run again: a long run that was
+interrupted goes on, and its stages may be spread over several calls with `--only`.
 """
 
 import argparse
@@ -17,6 +20,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+import msgspec
 
 from fault import crowd, noticing, startup, thrasher
 from fixtures.faults import FIGURES_VARIABLE
@@ -68,7 +73,9 @@ def main() -> int:
     outcomes = []
     for stage in stages(options, seed):
         if stage.name in chosen if chosen else is_long or not stage.only_long:
-            outcomes.append(run(stage))
+            outcomes.append(
+                kept_or_run(stage, os.path.join(options.keep, f"{stage.name}.json") if options.keep else "")
+            )
     text = summary(command, outcomes)
     print(f"\n{text}\n")
     if options.write and is_long and not chosen:
@@ -86,6 +93,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of servers")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--only", default="", help="names of stages, with commas between them")
+    parser.add_argument(
+        "--keep", default="", help="a directory for the outcome of each stage; what is there is not run again"
+    )
     parser.add_argument("--write", default="", help="the page that gets the figures of a long run")
     return parser.parse_args()
 
@@ -113,6 +123,21 @@ def stages(options: argparse.Namespace, seed: int) -> list[Stage]:
         Stage("losses", noticing.measure, only_long=True),
         Stage("start-up", lambda: startup.measure(FILES, CHUNKS), only_long=True),
     ]
+
+
+def kept_or_run(stage: Stage, path: str) -> Outcome:
+    """The outcome that is kept at `path`, or that of running the stage, which is kept then. "": nothing is kept."""
+    if path and os.path.exists(path):
+        print(f"\n=== {stage.name}: kept in {path}", flush=True)
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Outcome)
+    outcome = run(stage)
+    if path:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(f"{path}.new", "wb") as file:
+            file.write(msgspec.json.encode(outcome))
+        os.rename(f"{path}.new", path)
+    return outcome
 
 
 def run(stage: Stage) -> Outcome:

@@ -174,12 +174,14 @@ def test_a_reader_of_the_http_gateway_does_not_wait_for_a_stalled_datanode(three
         wait_until(lambda: [node.state for node in fs.status().datanodes] == ["live"] * 3, 30, "three live datanodes")
         data = os.urandom(24 * MIB)
         fs.write_bytes("/ranges", data, replication=2)
-        door, victim = three.datanodes[0], three.datanodes[1]
-        others = {node.id for node in three.datanodes[1:]}
         placed = fs.places("/ranges")
-        remote = {chunk.id for chunk in placed.chunks if {replica.datanode for replica in chunk.replicas} == others}
-        # Chunks of which the gateway has no replica, so that it must ask the others.
-        wanted = [extent.position for extent in placed.extents if extent.chunk in remote]
+        holders = {chunk.id: {replica.datanode for replica in chunk.replicas} for chunk in placed.chunks}
+        # Each chunk is missing at one datanode. The one that lacks most is asked, so that it must ask the others; which
+        # one that is, nobody knows: a datanode that hung a moment ago gets fewer.
+        lacking = {node.id: [chunk for chunk, at in holders.items() if node.id not in at] for node in three.datanodes}
+        door = max(three.datanodes, key=lambda node: len(lacking[node.id]))
+        victim = next(node for node in three.datanodes if node is not door)
+        wanted = [extent.position for extent in placed.extents if extent.chunk in lacking[door.id]]
         assert wanted
         with requests.Session() as session:
             victim.stop()

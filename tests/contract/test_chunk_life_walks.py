@@ -73,26 +73,34 @@ def without_a_look_at_what_is_left_before_a_datanode_leaves(patch: pytest.Monkey
     patch.setattr(chunk_life, "chunks_left", lambda *_: [])
 
 
+# Each search begins at a seed near which it found something when this was written, and goes on as long as it must.
+
+
 @pytest.mark.parametrize(
-    "take_away",
+    ("take_away", "seed"),
     [
-        without_age_check,
-        without_tombstones_for_unknown_chunks,
-        without_a_second_look_at_references,
-        without_respect_for_the_unknown,
+        (without_age_check, 2480),
+        (without_tombstones_for_unknown_chunks, 3),
+        (without_a_second_look_at_references, 3),
+        (without_respect_for_the_unknown, 3),
     ],
 )
-def test_the_model_finds_what_each_rule_is_for(monkeypatch: pytest.MonkeyPatch, take_away: Any) -> None:
+def test_the_model_finds_what_each_rule_is_for(monkeypatch: pytest.MonkeyPatch, take_away: Any, seed: int) -> None:
     take_away(monkeypatch)
     with pytest.raises(AssertionError, match="of seed"):
-        walk_many(World(), MUTANT_WALKS, seed=3)
+        walk_many(World(), MUTANT_WALKS, seed=seed)
 
 
 @pytest.mark.parametrize(
-    "take_away",
-    [without_verification_before_trimming, without_a_look_at_what_is_left_before_a_datanode_leaves],
+    ("take_away", "seed"),
+    [
+        (without_verification_before_trimming, 24_320),
+        (without_a_look_at_what_is_left_before_a_datanode_leaves, 18_203),
+    ],
 )
-def test_the_model_finds_what_each_rule_of_healing_is_for(monkeypatch: pytest.MonkeyPatch, take_away: Any) -> None:
+def test_the_model_finds_what_each_rule_of_healing_is_for(
+    monkeypatch: pytest.MonkeyPatch, take_away: Any, seed: int
+) -> None:
     take_away(monkeypatch)
     with pytest.raises(AssertionError, match="of seed"):
-        walk_many(World(), MUTANT_WALKS, seed=18_203, healing=True)
+        walk_many(World(), MUTANT_WALKS, seed=seed, healing=True)

@@ -74,7 +74,7 @@ class NamenodeLink:
         self._pulling = pulling
         self._refused = refused
         self._registered: Registered | None = None
-        self._silent = False
+        self._silence: type[DfsError] | None = None
 
     def turn(self) -> float:
         """Register, or send one heartbeat; the seconds until the next."""
@@ -117,7 +117,7 @@ class NamenodeLink:
             volume.join_cluster(answer.cluster)
         self._registered = answer
         self.registrations += 1
-        self._silent = False
+        self._silence = None
         self.seq = answer.seq
         self.report_interval_s = answer.report_interval_s
         logger.info("registered with %s as %s, incarnation %d", self.url, identity.datanode, answer.incarnation)
@@ -173,7 +173,7 @@ class NamenodeLink:
         except DfsError as error:
             self._unheard(error)
             return registered.heartbeat_interval_s
-        self._silent = False
+        self._silence = None
         self._outbox.delivered(batch, self.url)
         self.seq = answer.seq
         if answer.lineage != membership.identity.lineage:
@@ -185,10 +185,10 @@ class NamenodeLink:
         return registered.heartbeat_interval_s
 
     def _unheard(self, error: DfsError) -> None:
-        """Log a silence once, not every three seconds."""
-        log = logger.debug if self._silent else logger.warning
-        log("the namenode at %s does not answer: %s; going on trying", self.url, error)
-        self._silent = True
+        """Log a silence once, not every three seconds; and again if it becomes another one: a refusal, say."""
+        log = logger.debug if self._silence is type(error) else logger.warning
+        log("the namenode at %s does not take this datanode's word: %s; going on trying", self.url, error)
+        self._silence = type(error)
 
     @property
     def boot(self) -> str:

@@ -154,7 +154,7 @@ def _prepared(directory: str) -> _Place:
 
 def _cluster_of(found: FoundBackups, urls: Sequence[str]) -> str:
     if len(found.failed) == len(urls):
-        raise Unavailable(f"no datanode answers: {'; '.join(f'{url}: {why}' for url, why in found.failed.items())}")
+        raise Unavailable(f"no datanode answers: {'; '.join(map(str, found.failed.values()))}")
     if len(found.clusters) != 1:
         listed = ", ".join(sorted(found.clusters)) or "none"
         raise Conflict(f"the datanodes must belong to one cluster; they belong to: {listed}")
@@ -208,7 +208,8 @@ def _apply_all(
             restored.seq, restored.made_ms = chosen.key.to_seq, chosen.key.made_ms
             restored.changes += changes
     if restored.changes:
-        tell(f"{restored.changes} changes behind it, up to {restored.seq}, of {_time(restored.made_ms)}")
+        behind = "1 change" if restored.changes == 1 else f"{restored.changes} changes"
+        tell(f"{behind} behind it, up to {restored.seq}, of {_time(restored.made_ms)}")
     if unused:
         tell(
             f"later changes, up to {max(one.key.to_seq for one in unused)}, can't be joined to these: some are missing"

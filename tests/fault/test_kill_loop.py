@@ -18,6 +18,8 @@ from fixtures.faults import SEED, note, seeded
 KILLS = int(os.environ.get("DFS_TEST_KILLS", "3"))
 """Processes that are killed, at least."""
 WRITERS = 3
+PAUSE_S = 0.03
+"""Of a writer after each operation: while everything is compared, not much more should come than was compared."""
 CHECK_EVERY = 30
 """Kills between two comparisons of everything; also at the end."""
 
@@ -32,7 +34,10 @@ def test_a_kill_at_any_moment_takes_nothing_that_was_acknowledged(
     with cluster(datanodes=4, replication=3, **SETTINGS) as running:
         writers = [
             threading.Thread(
-                target=history.write, args=(running, f"{worker}", random.Random(f"{SEED} {worker}"), stop), daemon=True
+                target=history.write,
+                args=(running, f"{worker}", random.Random(f"{SEED} {worker}"), stop),
+                kwargs={"pause_s": PAUSE_S},
+                daemon=True,
             )
             for worker in range(WRITERS)
         ]

@@ -18,7 +18,7 @@ from fixtures.faults import SEED, note, seeded
 KILLS = int(os.environ.get("DFS_TEST_KILLS", "3"))
 """Processes that are killed, at least."""
 WRITERS = 3
-PAUSE_S = 0.03
+PAUSE_S = 0.1
 """Of a writer after each operation: while everything is compared, not much more should come than was compared."""
 CHECK_EVERY = 30
 """Kills between two comparisons of everything; also at the end."""

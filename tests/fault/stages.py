@@ -76,7 +76,7 @@ def main() -> int:
             outcomes.append(
                 kept_or_run(stage, os.path.join(options.keep, f"{stage.name}.json") if options.keep else "")
             )
-    text = summary(command, outcomes)
+    text = summary(command, outcomes, options.remark)
     print(f"\n{text}\n")
     if options.write and is_long and not chosen:
         write_page(options.write, text)
@@ -96,6 +96,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--keep", default="", help="a directory for the outcome of each stage; what is there is not run again"
     )
+    parser.add_argument("--remark", default="", help="a sentence about this run, for the page")
     parser.add_argument("--write", default="", help="the page that gets the figures of a long run")
     return parser.parse_args()
 
@@ -201,12 +202,12 @@ def thrash(minutes: float, seed: int) -> Section:
     return section
 
 
-def summary(command: str, outcomes: list[Outcome]) -> str:
+def summary(command: str, outcomes: list[Outcome], remark: str = "") -> str:
     """All figures of a run, as the page has them."""
     sections = [outcome.section for outcome in outcomes if outcome.section is not None]
     return "\n\n".join(
         [
-            f"Run of {today()}. Machine: {machine()}.\n\nRepeat it: `{command}`",
+            f"Run of {today()}. Machine: {machine()}. {remark}".rstrip() + f"\n\nRepeat it: `{command}`",
             table(("stage", "outcome", "took"), list(_outcome_rows(outcomes))),
             page_text(sections),
         ]

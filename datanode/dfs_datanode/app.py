@@ -168,20 +168,7 @@ class Datanode:
             repair_streams=settings.repair_streams,
             limit=TokenBucket(settings.repair_bytes_per_s, clock),
         )
-        self._duties = [
-            VolumeDuties(
-                volume,
-                disk,
-                settings,
-                self.findings,
-                clock=clock,
-                namenode_clock=self.membership.clock,
-                seq_seen=lambda: self.membership.identity.seq_seen,
-                busy=lambda: bool(self.put.active or self.get.active),
-                fatal=fatal,
-            )
-            for volume in grounds.volumes
-        ]
+        self._duties = [self._duties_of(volume, settings, disk, clock, fatal) for volume in grounds.volumes]
         introduction = Introduction(
             settings.peer_url or url,
             settings.client_url or url,
@@ -203,16 +190,7 @@ class Datanode:
         self._beats = [Loop(f"heartbeat {link.url}", link.turn, clock, fatal) for link in links]
         self._report_loop = Loop("report", self._reporter.turn, clock, fatal)
         self.membership.ask = self._beat_now
-        self.collector = DatanodeCollector(
-            store=self.store,
-            put=self.put,
-            get=self.get,
-            commands=self.commands,
-            scrubbers=[duties.scrubber for duties in self._duties],
-            findings=self.findings,
-            outbox=self.outbox,
-            loops=self.loops,
-        )
+        self.collector = self._collector()
         self.gateway = make_gateway(
             settings.namenode,
             datanode=grounds.identity.datanode,
@@ -222,9 +200,38 @@ class Datanode:
             clock=clock,
             rng=random.Random(),
         )
-        metadata = Metadata(disk, self.store, self.membership, join_secret=settings.join_secret)
+        self.app = self._compose(Metadata(disk, self.store, self.membership, join_secret=settings.join_secret))
+
+    def _duties_of(
+        self, volume: Volume, settings: DatanodeSettings, disk: Disk, clock: Clock, fatal: Callable[[str], None]
+    ) -> VolumeDuties:
+        return VolumeDuties(
+            volume,
+            disk,
+            settings,
+            self.findings,
+            clock=clock,
+            namenode_clock=self.membership.clock,
+            seq_seen=lambda: self.membership.identity.seq_seen,
+            busy=lambda: bool(self.put.active or self.get.active),
+            fatal=fatal,
+        )
+
+    def _collector(self) -> DatanodeCollector:
+        return DatanodeCollector(
+            store=self.store,
+            put=self.put,
+            get=self.get,
+            commands=self.commands,
+            scrubbers=[duties.scrubber for duties in self._duties],
+            findings=self.findings,
+            outbox=self.outbox,
+            loops=self.loops,
+        )
+
+    def _compose(self, metadata: Metadata) -> ASGIApp:
         pages = health_routes(self.membership, self.store, self.loops, self.collector)
-        self.app: ASGIApp = protocol_app(
+        return protocol_app(
             {METADATA_PARTS: metadata.find, READ_METADATA: metadata.read},
             bytes_handlers={PUT_CHUNK: self.put, GET_CHUNK: self.get},
             otherwise=Starlette(routes=[*pages, FilesRoute(self.gateway)]),

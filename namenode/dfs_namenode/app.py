@@ -79,18 +79,8 @@ class Namenode:
         reports = ReportTurns(clock, at_once=settings.reports_at_once)
         counts = CountCache(store, clock)
         reservations = Reservations(clock)
-        sweep = Sweep(
-            store,
-            leader,
-            clock,
-            read_grace_ms=int(settings.read_grace_s * 1000),
-            draft_idle_ms=int(settings.draft_idle_s * 1000),
-        )
-        budget = DeleteBudget(
-            share_per_hour=settings.delete_share_per_hour,
-            burst=settings.delete_burst_chunks,
-            now_s=clock.monotonic_s(),
-        )
+        sweep = _sweep(store, leader, clock, settings)
+        budget = _delete_budget(settings, clock)
         collect = Collect(store, leader, liveness, outbox, safety, counts, clock=clock, budget=budget)
         bury = Bury(
             store,
@@ -122,17 +112,7 @@ class Namenode:
             draining=Draining(store, leader, liveness, reports, clock),
             backup=BackupDuty(
                 store,
-                Shipper(
-                    leader,
-                    liveness.view,
-                    reservations,
-                    founded.keys,
-                    Transport(principal=PRINCIPAL),
-                    clock,
-                    replication=settings.replication,
-                    ttl_ms=int(settings.capability_ttl_s * 1000),
-                    window_ms=int(settings.chunk_commit_window_s * 1000),
-                ),
+                _shipper(leader, liveness, reservations, founded, clock, settings),
                 clock,
                 directory=settings.dir,
                 interval_s=settings.backup_interval_s,
@@ -159,11 +139,7 @@ class Namenode:
                 safety,
                 founded.keys,
                 clock=clock,
-                pace=Pace(
-                    bytes_per_s=settings.compaction_bytes_per_s,
-                    chunk_size_bytes=settings.chunk_size_bytes,
-                    ttl_ms=int(settings.capability_ttl_s * 1000),
-                ),
+                pace=_pace(settings),
                 rng=random.Random(),
             ),
         )
@@ -269,6 +245,53 @@ class Namenode:
             yield
         finally:
             await self._monitors.stop()
+
+
+def _shipper(
+    leader: Leader,
+    liveness: Liveness,
+    reservations: Reservations,
+    founded: Founded,
+    clock: SteadyClock,
+    settings: NamenodeSettings,
+) -> Shipper:
+    return Shipper(
+        leader,
+        liveness.view,
+        reservations,
+        founded.keys,
+        Transport(principal=PRINCIPAL),
+        clock,
+        replication=settings.replication,
+        ttl_ms=int(settings.capability_ttl_s * 1000),
+        window_ms=int(settings.chunk_commit_window_s * 1000),
+    )
+
+
+def _sweep(store: SqliteStore, leader: Leader, clock: SteadyClock, settings: NamenodeSettings) -> Sweep:
+    return Sweep(
+        store,
+        leader,
+        clock,
+        read_grace_ms=int(settings.read_grace_s * 1000),
+        draft_idle_ms=int(settings.draft_idle_s * 1000),
+    )
+
+
+def _pace(settings: NamenodeSettings) -> Pace:
+    return Pace(
+        bytes_per_s=settings.compaction_bytes_per_s,
+        chunk_size_bytes=settings.chunk_size_bytes,
+        ttl_ms=int(settings.capability_ttl_s * 1000),
+    )
+
+
+def _delete_budget(settings: NamenodeSettings, clock: SteadyClock) -> DeleteBudget:
+    return DeleteBudget(
+        share_per_hour=settings.delete_share_per_hour,
+        burst=settings.delete_burst_chunks,
+        now_s=clock.monotonic_s(),
+    )
 
 
 class _Ending:

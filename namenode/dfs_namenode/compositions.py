@@ -95,10 +95,14 @@ class Compositions:
             self._avoided[chunk] = until_s
 
     def drop_lost(self, cluster: ClusterView) -> None:
-        """Forget the orders of datanodes that will not answer."""
+        """Forget the orders of datanodes that will not answer.
+
+        One that is merely silent may be at work: what it composes meanwhile would be an orphan for a day. Its time ends
+        like everybody's.
+        """
         for order in list(self._orders.values()):
             node = cluster.datanodes.get(order.datanode)
-            if node is None or node.state != "live" or node.incarnation != order.incarnation:
+            if node is None or node.state == "dead" or node.incarnation != order.incarnation:
                 del self._orders[order.chunk]
                 self.failed += 1
 

@@ -90,9 +90,8 @@ def restore_from_datanodes(
         try:
             if header is None:
                 tell("no backup of the store was found: it begins empty")
-                store.begin()
-                restore.begin_empty(store.tx, cluster)
-                store.commit()
+                with store.transaction() as tx:
+                    restore.begin_empty(tx, cluster)
                 restored = Restored(cluster, 0, 0)
             else:
                 restored = Restored(cluster, header.to_seq, header.made_ms)
@@ -225,16 +224,10 @@ def _apply(
         _check_header(reader.header, backup)
         if reader.header.lineage != lineage:
             return None
-        store.begin()
-        try:
-            restore.clear_places(store.tx, reader.records())
+        with store.transaction() as tx:
+            restore.clear_places(tx, reader.records())
             file.seek(0)
-            count = restore.apply_changes(store.tx, BackupReader(file).records(), to_seq=reader.header.to_seq)
-        except BaseException:
-            store.roll_back()
-            raise
-        store.commit()
-    return count
+            return restore.apply_changes(tx, BackupReader(file).records(), to_seq=reader.header.to_seq)
 
 
 def _fetched(source: MetadataSource, backup: FoundBackup, place: _Place) -> BinaryIO:
@@ -269,15 +262,10 @@ def _unpack(file: BinaryIO, target: str) -> BackupHeader:
 
 def _complete(store: RestoredStore, restored: Restored, *, seq_seen: int) -> None:
     """Set right what hangs on the namespace, begin the new history, and count what there is."""
-    store.begin()
-    try:
-        restore.settle(store.tx)
-        when = f"the backup of {_time(restored.made_ms)}, up to change {restored.seq}" if restored.seq else "nothing"
-        restore.begin_history(store.tx, seq_seen=seq_seen, why=f"the store was restored from {when}")
-    except BaseException:
-        store.roll_back()
-        raise
-    store.commit()
+    when = f"the backup of {_time(restored.made_ms)}, up to change {restored.seq}" if restored.seq else "nothing"
+    with store.transaction() as tx:
+        restore.settle(tx)
+        restore.begin_history(tx, seq_seen=seq_seen, why=f"the store was restored from {when}")
     counted = restore.count(store.tx)
     restored.files, restored.directories, restored.datanodes = counted
 

@@ -219,13 +219,12 @@ def restored_state(
     path = directory / DATABASE_NAME
     path.write_bytes(b"".join(BackupReader(io.BytesIO(snapshot)).frames()))
     store = RestoredStore(str(path), now_ms=clock.wall_ms())
-    store.begin()
-    for one in slices:
-        restore.clear_places(store.tx, BackupReader(io.BytesIO(one.raw)).records())
-        restore.apply_changes(store.tx, BackupReader(io.BytesIO(one.raw)).records(), to_seq=one.to_seq)
-    restore.settle(store.tx)
-    restore.begin_history(store.tx, seq_seen=0, why="restored")
-    store.commit()
+    with store.transaction() as tx:
+        for one in slices:
+            restore.clear_places(tx, BackupReader(io.BytesIO(one.raw)).records())
+            restore.apply_changes(tx, BackupReader(io.BytesIO(one.raw)).records(), to_seq=one.to_seq)
+        restore.settle(tx)
+        restore.begin_history(tx, seq_seen=0, why="restored")
     store.close()
     opened = SqliteStore.open(str(directory), clock=clock)
     bench = Bench(opened, clock, seed=99)

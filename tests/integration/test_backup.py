@@ -61,6 +61,20 @@ def chunk_files(made: Cluster) -> set[str]:
     return {chunk for datanode in made.datanodes for chunk in datanode.chunk_paths()}
 
 
+def lose_and_restore(made: Cluster, *how: str) -> Client:
+    """The namenode dies with its directory; it is restored as told, started, and all datanodes are back."""
+    made.namenode.kill()
+    shutil.rmtree(made.namenode.dir)
+    done = run_dfs("admin", "restore", "--dir", made.namenode.dir, *how)
+    assert done.code == 0, done.error
+    assert "dfs admin rebuild --from-datanodes" in done.text
+    made.namenode.start()
+    made.namenode.wait_ready()
+    again = made.connect()
+    wait_for(lambda: all_joined(again, len(made.datanodes)), "the datanodes did not come back under the new secret")
+    return again
+
+
 def test_a_lost_store_comes_back_from_the_datanodes_with_every_file_that_was_backed_up() -> None:  # F63 F71
     with cluster(3, backup_interval_s=0.5, join_secret=SECRET) as made:
         fs = made.connect()
@@ -74,19 +88,7 @@ def test_a_lost_store_comes_back_from_the_datanodes_with_every_file_that_was_bac
         wait_for(lambda: all_backed_up(fs), "the changes were not backed up")
         before = fs.status()
         chunks = chunk_files(made)
-
-        made.namenode.kill()
-        shutil.rmtree(made.namenode.dir)
-        done = run_dfs(
-            "admin", "restore", "--dir", made.namenode.dir, "--from-datanodes", datanode_urls(made),
-            "--join-secret", SECRET,
-        )  # fmt: skip
-        assert done.code == 0, done.error
-        assert "dfs admin rebuild --from-datanodes" in done.text
-        made.namenode.start()
-        made.namenode.wait_ready()
-        again = made.connect()
-        wait_for(lambda: all_joined(again, 3), "the datanodes did not come back under the new secret")
+        again = lose_and_restore(made, "--from-datanodes", datanode_urls(made), "--join-secret", SECRET)
         for path, data in files.items():
             assert again.read_bytes(path) == data
         for gone in ("/old", "/new/3"):
@@ -124,23 +126,12 @@ def test_a_namenode_killed_while_it_ships_backups_leaves_nothing_wrong() -> None
             made.namenode.start()
             made.namenode.wait_ready()
             made.wait_writable()
-            assert not os.path.exists(os.path.join(made.namenode.dir, "backup.tmp")) or all_backed_up(fs) in (
-                True,
-                False,
-            )
         files |= put_some(fs, "/last", 2)
         wait_for(lambda: all_backed_up(fs), "backups did not go on after the kills")
         assert not os.path.exists(os.path.join(made.namenode.dir, "backup.tmp"))
         report = run_dfs("--namenode", made.url, "fsck", "--json")
         assert report.code == 0, report.text + report.error
-        made.namenode.kill()
-        shutil.rmtree(made.namenode.dir)
-        done = run_dfs("admin", "restore", "--dir", made.namenode.dir, "--from-datanodes", datanode_urls(made))
-        assert done.code == 0, done.error
-        made.namenode.start()
-        made.namenode.wait_ready()
-        again = made.connect()
-        wait_for(lambda: all_joined(again, 2), "the datanodes did not come back")
+        again = lose_and_restore(made, "--from-datanodes", datanode_urls(made))
         for path, data in files.items():
             assert again.read_bytes(path) == data
 
@@ -159,14 +150,7 @@ def test_an_operator_gets_a_backup_now_and_restores_it_from_a_file(tmp_path: Pat
         refused = run_dfs("admin", "restore", "--dir", made.namenode.dir, "--from-file", str(output))
         assert refused.code != 0
         assert "not empty" in refused.error
-        made.namenode.kill()
-        shutil.rmtree(made.namenode.dir)
-        done = run_dfs("admin", "restore", "--dir", made.namenode.dir, "--from-file", str(output))
-        assert done.code == 0, done.error
-        made.namenode.start()
-        made.namenode.wait_ready()
-        again = made.connect()
-        wait_for(lambda: all_joined(again, 1), "the datanode did not come back")
+        again = lose_and_restore(made, "--from-file", str(output))
         for path, data in files.items():
             assert again.read_bytes(path) == data
 
@@ -176,14 +160,7 @@ def test_without_any_backup_an_empty_store_of_the_same_cluster_is_made() -> None
         fs = made.connect()
         fs.write_bytes("/lost", b"only its chunk is left")
         before, chunks = fs.status(), chunk_files(made)
-        made.namenode.kill()
-        shutil.rmtree(made.namenode.dir)
-        done = run_dfs("admin", "restore", "--dir", made.namenode.dir, "--from-datanodes", datanode_urls(made))
-        assert done.code == 0, done.error
-        made.namenode.start()
-        made.namenode.wait_ready()
-        again = made.connect()
-        wait_for(lambda: all_joined(again, 2), "the datanodes did not join")
+        again = lose_and_restore(made, "--from-datanodes", datanode_urls(made))
         now = again.status()
         assert (now.cluster, now.files) == (before.cluster, 0)
         assert now.seq > before.seq

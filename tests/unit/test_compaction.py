@@ -192,12 +192,12 @@ def test_the_sources_of_an_order_that_failed_are_left_alone_for_a_while() -> Non
     assert orders.untouchable() == set()
 
 
-def test_orders_of_a_datanode_that_was_restarted_or_is_silent_are_given_anew_at_once() -> None:
+def test_orders_of_a_datanode_that_was_restarted_or_is_dead_are_given_anew_at_once() -> None:
     orders = Compositions(FakeClock())
     orders.add(order())
-    orders.drop_lost(cluster())
-    assert orders.untouchable() == {"old"}
-    for nodes in ([node("dn2")], [node("dn1", state="stale")]):
+    orders.drop_lost(cluster(node("dn1", state="stale")))
+    assert orders.untouchable() == {"old"}, "it may be at work"
+    for nodes in ([node("dn2")], [node("dn1", state="dead")]):
         orders.add(order())
         orders.drop_lost(cluster(*nodes))
         assert orders.untouchable() == set()

@@ -10,12 +10,12 @@ import logging
 from dataclasses import dataclass
 from random import Random
 
-from dfs.protocol.capability import REPAIR_PRINCIPAL, sign_capability
+from dfs.protocol.capability import sign_capability
 from dfs.protocol.chunk_format import file_size
 from dfs.protocol.clock import Clock
 from dfs.protocol.hints import HINTS_MAX
 from dfs.protocol.ids import new_id
-from dfs.protocol.messages import Compacting, Compose, ComposeExtent, ComposeRun, ComposeSource, Target
+from dfs.protocol.messages import Compacting, Compose, ComposeExtent, ComposeRun, ComposeSource
 from dfs_namenode.commands import SLOWEST_BYTES_PER_S, Outbox
 from dfs_namenode.compaction import Composition, Part, Sparse, is_sparse, live_bytes, plan
 from dfs_namenode.compositions import Compositions, Order
@@ -24,6 +24,7 @@ from dfs_namenode.liveness import ClusterView, Liveness, Reservations
 from dfs_namenode.monitors.leader import Leader
 from dfs_namenode.monitors.safety import Safety
 from dfs_namenode.operations.composed import PRINCIPAL
+from dfs_namenode.pulling import leave_to_read, targets
 from dfs_namenode.store import compaction, replicas
 from dfs_namenode.store.compaction import Released
 from dfs_namenode.store.sqlite import SqliteStore
@@ -240,21 +241,12 @@ class Compaction:
         return Compose(chunk=chunk, length=made.length, capability=capability, sources=sources)
 
     def _source(self, part: Part, cluster: ClusterView, expires_ms: int) -> ComposeSource:
-        capability = sign_capability(
-            self._keys.chain(list(part.sources)),
-            operation="r",
-            chunk=part.chunk,
-            start=0,
-            end=part.length,
-            expires_ms=expires_ms,
-            principal=REPAIR_PRINCIPAL,
-        )
         return ComposeSource(
             chunk=part.chunk,
             length=part.length,
             digest=part.digest,
-            replicas=[Target(name, cluster.peer_url(name)) for name in part.sources],
-            capability=capability,
+            replicas=targets(part.sources, cluster),
+            capability=leave_to_read(part.chunk, part.length, part.sources, self._keys, expires_ms=expires_ms),
             runs=[
                 ComposeRun(
                     move.offset,

@@ -10,7 +10,8 @@ are dropped: their later parts may be missing, and a file made of what is left w
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import apsw
 
@@ -68,16 +69,18 @@ class RestoredStore:
             self._connection.close()
             raise
         self.tx = Transaction(self._connection, Counters(0, 0, 0), now_ms=now_ms, random_bytes=os.urandom)
-        """Reads and writes at once; grouped by `begin` and `commit`."""
+        """Reads, and writes within `transaction`."""
 
-    def begin(self) -> None:
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """All of what is written in the block, or, if it raises, nothing."""
         self._connection.execute("BEGIN IMMEDIATE")
-
-    def commit(self) -> None:
+        try:
+            yield self.tx
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
         self._connection.execute("COMMIT")
-
-    def roll_back(self) -> None:
-        self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         self._connection.close()

@@ -18,10 +18,10 @@ from dfs.layout import PlacedExtent, renew
 from dfs.namenodes import Namenodes
 from dfs.protocol.chunk_format import block_range
 from dfs.protocol.digests import BLOCK_SIZE, first_bad_block, root_digest, table_size, tree_digest
-from dfs.protocol.errors import CorruptReplica, DataLost, DfsError, ReplicasUnavailable
+from dfs.protocol.errors import CorruptReplica, DataLost, DfsError, InvalidRequest, ReplicasUnavailable
+from dfs.protocol.in_flight import InFlight
 from dfs.protocol.messages import BadReplica, Empty, Target
 from dfs.protocol.operations import BAD_REPLICA, STATUS
-from dfs.protocol.transport import InFlight
 from dfs.recovery import ATTEMPTS_MAX, AfterGet, after_get, backoff_s
 from dfs.retries import RetryBudget
 from dfs.runs import Run
@@ -55,6 +55,17 @@ class GetTransport(Protocol):
         length: int,
         mode: Literal["exact", "blocks", "table"],
         into: Sequence[memoryview],
+        flight: InFlight | None = None,
+    ) -> None: ...
+
+    def get_ranges(
+        self,
+        base_url: str,
+        *,
+        chunk: str,
+        capability: str,
+        ranges: Sequence[tuple[int, int]],
+        into: memoryview,
         flight: InFlight | None = None,
     ) -> None: ...
 
@@ -145,6 +156,41 @@ class Fetcher:
             if self._ask_all(first, buffer, partial(self._get, first, run.start)) is None:
                 return [self._checked(extent, buffer, run.start) for extent in run.extents]
         return [self._whole(extent) for extent in run.extents]
+
+    def read_ranges(self, extent: PlacedExtent, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """The bytes of whole blocks of an extent that is read by blocks, in one request. Raises as `read` does.
+
+        ranges  [start, end) in the chunk; in order and bounded as `Transport.get_ranges` wants them
+        """
+        buffer = memoryview(bytearray(sum(end - start for start, end in ranges)))
+        views = []
+        place = 0
+        for start, end in ranges:
+            views.append(buffer[place : place + end - start])
+            place += end - start
+        table = self.table(extent)
+
+        def read(target: Target, into: memoryview, flight: InFlight | None) -> None:
+            self._transport.get_ranges(
+                target.url, chunk=extent.chunk, capability=extent.capability, ranges=ranges, into=into, flight=flight
+            )
+            place = 0
+            for start, end in ranges:
+                bad = first_bad_block(into[place : place + end - start], table, start // BLOCK_SIZE)
+                if bad is not None:
+                    raise CorruptReplica(f"{target.datanode} sent block {bad} of a chunk wrong", block=bad)
+                place += end - start
+
+        try:
+            if self._ask_all(extent, buffer, read) is None:
+                return views
+        except InvalidRequest:
+            # A datanode that does not know of ranges.
+            pass
+        # Each alone, with all that can be tried.
+        for (start, end), view in zip(ranges, views, strict=True):
+            self.read(extent, start - extent.offset, end - extent.offset, view)
+        return views
 
     def _checked(self, extent: PlacedExtent, buffer: memoryview, start: int) -> memoryview:
         """The extent's bytes out of a run's buffer if they are right, else read alone, with all that can be tried."""

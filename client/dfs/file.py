@@ -19,6 +19,8 @@ from dfs.workers import settle
 
 FIRST_WINDOW = 128 * 1024
 """Bytes fetched at the start of a sequential read; doubles up to PART_SIZE."""
+DIRECT_MIN = 2 * PART_SIZE
+"""A read of so many bytes goes straight into the reader's memory, in several parts at once."""
 BUFFER_SIZE = 64 * 1024
 """Of the BufferedReader on top."""
 
@@ -36,6 +38,9 @@ class RawReader(io.RawIOBase):
         self._window = memoryview(b"")
         self._window_size = FIRST_WINDOW
         self._ahead: tuple[Part, bytearray, Future[None]] | None = None
+        self._window_buffer = bytearray()
+        self._spare = bytearray()
+        """The window before the last: the next one is read into it. Fresh memory would cost more than the copy."""
 
     def readable(self) -> bool:
         return True
@@ -62,10 +67,22 @@ class RawReader(io.RawIOBase):
             return 0
         inside = self._position - self._window_start
         if not 0 <= inside < len(self._window):
+            if len(view) >= DIRECT_MIN:
+                return self._read_directly(view)
             self._load(len(view))
             inside = self._position - self._window_start
         count = min(len(view), len(self._window) - inside)
         view[:count] = self._window[inside : inside + count]
+        self._position += count
+        return count
+
+    def _read_directly(self, view: memoryview) -> int:
+        """Fill `view` from the position on, as far as the file goes, past the window."""
+        if self._ahead is not None:
+            settle([self._ahead[2]])
+            self._ahead = None
+        count = min(len(view), self._reader.size - self._position)
+        self._reader.read_into(self._position, view[:count])
         self._position += count
         return count
 
@@ -93,15 +110,21 @@ class RawReader(io.RawIOBase):
             settle([future])
         self._window_size = min(self._window_size * 2, PART_SIZE) if sequential else BLOCK_SIZE
         part = self._part_at(self._position, max(wanted, self._window_size))
-        buffer = bytearray(part.length)
-        self._reader.read_part(part, memoryview(buffer))
+        buffer = self._buffer_for(part)
+        self._reader.read_part(part, memoryview(buffer)[: part.length])
         self._take_window(part, buffer)
         if sequential:
             self._read_ahead()
 
     def _take_window(self, part: Part, buffer: bytearray) -> None:
         self._window_start = part.position
-        self._window = memoryview(buffer)
+        self._window = memoryview(buffer)[: part.length]
+        self._spare, self._window_buffer = self._window_buffer, buffer
+
+    def _buffer_for(self, part: Part) -> bytearray:
+        """Memory for the next window; nothing else uses it."""
+        spare, self._spare = self._spare, bytearray()
+        return spare if len(spare) >= part.length else bytearray(part.length)
 
     def _part_at(self, position: int, size: int) -> Part:
         """The part of one extent that holds `position` and about `size` bytes from there: whole blocks."""
@@ -119,8 +142,8 @@ class RawReader(io.RawIOBase):
             return
         self._window_size = min(self._window_size * 2, PART_SIZE)
         part = self._part_at(following, self._window_size)
-        buffer = bytearray(part.length)
-        future = self._reader.workers.submit(self._reader.read_part, part, memoryview(buffer))
+        buffer = self._buffer_for(part)
+        future = self._reader.workers.submit(self._reader.read_part, part, memoryview(buffer)[: part.length])
         self._ahead = (part, buffer, future)
 
     def close(self) -> None:

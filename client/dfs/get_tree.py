@@ -6,7 +6,9 @@ together, their extents are collected into runs of their chunks, and each run is
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 from dfs.fetcher import Fetcher
@@ -15,13 +17,22 @@ from dfs.many import Found, batches, open_many
 from dfs.namenodes import Namenodes
 from dfs.protocol.clock import Clock
 from dfs.protocol.errors import DfsError, FileExists
-from dfs.protocol.messages import OPEN_MANY_MAX, Entry, Locate, Open
+from dfs.protocol.messages import Entry, Locate, Open
 from dfs.protocol.operations import LOCATE, OPEN
 from dfs.reader import Reader, pwrite_all
 from dfs.runs import Run, runs
 from dfs.tree import Progress, Tally, TreeReport, discard, publish_local, spoils_only_itself, temporary_name
+from dfs.unnamed import UnnamedFiles
 from dfs.workers import Workers
 
+BATCH_FILES = 500
+"""Opened in one call, while those before them are fetched and those behind them are listed."""
+BATCHES_AHEAD = 2
+RUN_BYTES = 1 << 20
+"""Fetched at once, and written by one thread: some hundred small files, so that all threads have some."""
+
+Batch = list[tuple[str, str]]
+"""Paths, each with its local file; none twice."""
 Walk = Callable[[str], Iterator[tuple[str, list[Entry], list[Entry]]]]
 """A client's `walk`: path, directories, files."""
 
@@ -122,14 +133,16 @@ class TreeGet:
         self._overwrite = overwrite
         self._preserve = preserve
         self._tally = Tally(progress)
+        self._unnamed = UnnamedFiles()
+        self._new: set[str] = set()
+        """Local directories that were made here and whose files are still to come: none of them exists."""
 
     def get(self, root: Entry, target: str) -> TreeReport:
         """Write the directory `root` as the local directory `target`, into what is there already."""
         made: list[tuple[Entry, str]] = []
         prefix = root.path.rstrip("/")
         self._make(root, target, made)
-        for batch in batches(self._files(root, prefix, target, made), OPEN_MANY_MAX):
-            self._get_batch(batch)
+        self._get_all(batches(self._files(root, prefix, target, made), BATCH_FILES))
         if self._preserve:
             for entry, disk_path in reversed(made):
                 os.chmod(disk_path, entry.mode)
@@ -147,19 +160,21 @@ class TreeGet:
                     again.append((path, disk_path))
                 else:
                     batch[path] = disk_path
-            for part in batches(batch.items(), OPEN_MANY_MAX):
-                self._get_batch(part)
+            self._get_all(batches(batch.items(), BATCH_FILES))
             waiting = again
         return self._tally.report
 
     def _files(self, root: Entry, prefix: str, target: str, made: list[tuple[Entry, str]]) -> Iterator[tuple[str, str]]:
         """Paths of files and where they go; directories are made on the way."""
-        for _, directories, files in self._walk(root.path):
+        for here, directories, files in self._walk(root.path):
             for entry in directories:
                 self._make(entry, target + entry.path[len(prefix) :], made)
+            directory = target + here.rstrip("/")[len(prefix) :]
+            may_exist = not self._overwrite and directory not in self._new
+            self._new.discard(directory)
             for entry in files:
                 disk_path = target + entry.path[len(prefix) :]
-                if not self._overwrite and os.path.lexists(disk_path):
+                if may_exist and os.path.lexists(disk_path):
                     told = f"{disk_path} exists already; -f (overwrite=True) replaces it"
                     self._tally.failed(entry.path, FileExists(told, path=disk_path))
                 else:
@@ -167,7 +182,9 @@ class TreeGet:
 
     def _make(self, entry: Entry, disk_path: str, made: list[tuple[Entry, str]]) -> None:
         try:
-            os.makedirs(disk_path, exist_ok=True)
+            if not os.path.isdir(disk_path):
+                os.makedirs(disk_path, exist_ok=True)
+                self._new.add(disk_path)
         except OSError as caught:
             error = caught
             if isinstance(caught, FileExistsError):
@@ -180,37 +197,74 @@ class TreeGet:
         made.append((entry, disk_path))
         self._tally.directory()
 
-    def _get_batch(self, batch: list[tuple[str, str]]) -> None:
-        targets = dict(batch)
-        small: dict[PlacedExtent, list[Found]] = {}
-        for found in open_many(self._downloads.namenodes, list(targets)):
-            if found.error is not None or found.entry is None:
-                self._tally.failed(found.path, found.error or DfsError("it can't be opened"))
-            elif found.complete and not found.extents:
-                self._guarded(found.path, self._write, found, targets[found.path], memoryview(b""))
-            elif found.complete and len(found.extents) == 1 and not found.extents[0].by_blocks:
-                small.setdefault(found.extents[0], []).append(found)
-            else:
+    def _get_all(self, listed: Iterator[Batch]) -> None:
+        """Open, fetch and write all files: each step while the one before it goes on with the next ones.
+
+        Only this thread gives work to the others: it takes the listing's batches, the answers for those that are being
+        opened, and what is to be fetched of them, and is ahead of each by a little.
+        """
+        workers = self._downloads.workers
+
+        def opened(batch: Batch) -> tuple[Batch, list[Found]]:
+            return batch, open_many(self._downloads.namenodes, [path for path, _ in batch])
+
+        with closing(workers.map(opened, listed, ahead=BATCHES_AHEAD)) as answers:
+            for _ in workers.map(lambda job: job(), self._jobs(answers), ahead=self._downloads.parallel):
+                pass
+
+    def _jobs(self, answers: Iterable[tuple[Batch, list[Found]]]) -> Iterator[Callable[[], None]]:
+        """What the threads have to do for files that were opened. Those with several parts are got here, between."""
+        for batch, files in answers:
+            targets = dict(batch)
+            small: dict[PlacedExtent, list[Found]] = {}
+            empty: list[Found] = []
+            alone: list[Found] = []
+            for found in files:
+                if found.error is not None or found.entry is None:
+                    self._tally.failed(found.path, found.error or DfsError("it can't be opened"))
+                elif found.complete and not found.extents:
+                    empty.append(found)
+                elif found.complete and len(found.extents) == 1 and not found.extents[0].by_blocks:
+                    small.setdefault(found.extents[0], []).append(found)
+                else:
+                    alone.append(found)
+            if empty:
+                yield partial(self._write_all, [(found, memoryview(b"")) for found in empty], targets)
+            for run in runs(small, run_max=RUN_BYTES):
+                yield partial(self._get_run, run, small, targets)
+            for found in alone:
                 self._guarded(found.path, self._get_alone, found.path, targets[found.path])
 
-        def write_run(run: Run) -> None:
-            try:
-                views = self._downloads.fetcher.read_run(run)
-            except DfsError as error:
-                for extent in run.extents:
-                    if len(run.extents) > 1:
-                        # One of them can't be read; the others may be.
-                        write_run(Run(extent.offset, extent.offset + extent.length, (extent,)))
-                    else:
-                        for found in small[extent]:
-                            self._note(found.path, error)
-                return
-            for extent, data in zip(run.extents, views, strict=True):
-                for found in small[extent]:
-                    self._guarded(found.path, self._write, found, targets[found.path], data)
+    def _get_run(self, run: Run, small: dict[PlacedExtent, list[Found]], targets: dict[str, str]) -> None:
+        try:
+            views = self._downloads.fetcher.read_run(run)
+        except DfsError as error:
+            for extent in run.extents:
+                if len(run.extents) > 1:
+                    # One of them can't be read; the others may be.
+                    self._get_run(Run(extent.offset, extent.offset + extent.length, (extent,)), small, targets)
+                else:
+                    for found in small[extent]:
+                        self._note(found.path, error)
+            return
+        self._write_all(
+            [(found, data) for extent, data in zip(run.extents, views, strict=True) for found in small[extent]], targets
+        )
 
-        for _ in self._downloads.workers.map(write_run, runs(small), ahead=self._downloads.parallel):
-            pass
+    def _write_all(self, files: list[tuple[Found, memoryview]], targets: dict[str, str]) -> None:
+        """Write files, each of its bytes, and count those that were written."""
+        count = size = 0
+        try:
+            for found, data in files:
+                try:
+                    self._write(found, targets[found.path], data)
+                except (DfsError, OSError) as error:
+                    self._note(found.path, error)
+                else:
+                    count += 1
+                    size += len(data)
+        finally:
+            self._tally.files(count, size)
 
     def _guarded(self, path: str, work: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -224,13 +278,14 @@ class TreeGet:
         self._tally.failed(path, error)
 
     def _write(self, found: Found, target: str, data: memoryview) -> None:
-        with_temporary(
-            target,
-            lambda descriptor: pwrite_all(descriptor, data, 0, target),
-            entry=found.entry if self._preserve else None,
-            overwrite=self._overwrite,
-        )
-        self._tally.files(1, len(data))
+        entry = found.entry if self._preserve else None
+        if not self._unnamed.write(target, data, entry=entry, overwrite=self._overwrite):
+            with_temporary(
+                target,
+                lambda descriptor: pwrite_all(descriptor, data, 0, target),
+                entry=entry,
+                overwrite=self._overwrite,
+            )
 
     def _get_alone(self, path: str, target: str) -> None:
         entry = self._downloads.download(

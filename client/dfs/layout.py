@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from msgspec import Struct
+
 from dfs.namenodes import Namenodes
 from dfs.protocol.clock import Clock
 from dfs.protocol.digests import BLOCK_SIZE
@@ -24,8 +26,7 @@ SMALL_EXTENT = 1 << 20
 """Extents up to this size are read whole and checked by their own digest: no table is needed."""
 
 
-@dataclass(frozen=True)
-class PlacedExtent:
+class PlacedExtent(Struct, frozen=True):
     """An extent at its place in a file, with its replicas and the leave to read them."""
 
     content: int

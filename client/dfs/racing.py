@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from dfs.alarms import Alarms
 from dfs.hedging import HedgeBudget, Latencies
-from dfs.protocol.transport import InFlight
+from dfs.protocol.in_flight import InFlight
 
 Fault = TypeVar("Fault")
 

@@ -17,6 +17,8 @@ from dfs.workers import Workers
 
 PART_SIZE = 4 << 20
 """Bytes of one request of a big read; a multiple of the block size. `parallel` times this is a download's memory."""
+RESERVE_MIN = 64 << 20
+"""A local file of this size gets its place on the disk before its first byte."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Reader:
 
         Raises  NoSpace: the local disk is full
         """
+        if self.size >= RESERVE_MIN:
+            reserve(descriptor, self.size, name)
         buffers: list[bytearray] = []
 
         def copy(part: Part) -> None:
@@ -120,6 +124,35 @@ class Reader:
         else:
             for _ in self.workers.map(copy, todo, ahead=self._parallel):
                 pass
+
+
+def reserve(descriptor: int, size: int, name: str) -> None:
+    """Give an empty local file its size, and its place on the disk where the file system can do that.
+
+    Several threads then write into a file whose size stays the same, and a disk that is too small shows at once.
+    posix_fallocate would write to each block where the file system can't; this leaves it at the size then.
+
+    Raises  NoSpace: there is no room for it; nothing is taken then
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    allocate = getattr(libc, "fallocate", None)
+    try:
+        room = os.fstatvfs(descriptor)
+        if room.f_bavail * room.f_frsize < size:
+            # Not tried: the attempt would take all that is left from everybody else before it fails.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if allocate is not None:
+            if allocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
+                return
+            number = ctypes.get_errno()
+            if number in (errno.ENOSPC, errno.EDQUOT):
+                os.ftruncate(descriptor, 0)
+                raise OSError(number, os.strerror(number))
+        os.ftruncate(descriptor, size)
+    except OSError as error:
+        raise local_error(error, name) from None
 
 
 def pwrite_all(descriptor: int, data: Buffer, offset: int, name: str) -> None:

@@ -44,6 +44,8 @@ TAIL_MAX = 1 << 20
 """A last extent up to this size is rewritten by an append, so that many small appends don't make endless extents."""
 APPEND_TRIES_MAX = 5
 """Attempts to rewrite the last extent against other writers; after them an append adds an extent, which never fails."""
+SMALL_CHUNK_BYTES = 64 << 10
+"""The chunks of files up to this size take their grants from one stock."""
 
 Added = Callable[[int], None]
 K = TypeVar("K")
@@ -90,6 +92,8 @@ class Storing:
         self._clock = clock
         self.wanted_replication = replication
         self._chunk_size = chunk_size
+        self._small_grants: dict[tuple[int, int], Grants] = {}
+        """By process and replication: what a parent was granted is not used by its child as well."""
 
     def chunk_size(self, wanted: int | None = None) -> int:
         """Bytes of a chunk. Raises InvalidRequest: out of bounds."""
@@ -111,13 +115,26 @@ class Storing:
         return self.namenodes.facts().pack_limit_bytes
 
     def grants(self, length: int, replication: int | None, expected: int | None = None) -> Grants:
-        """Grants for chunks of at most `length` bytes."""
+        """Grants for chunks of at most `length` bytes.
+
+        Files that are one small chunk share theirs, so that one after the other costs hardly more than its commit.
+        """
+        copies = self.replication(replication)
+        if length > SMALL_CHUNK_BYTES or expected not in (None, 1):
+            return self._new_grants(length, copies, expected)
+        key = (os.getpid(), copies)
+        shared = self._small_grants.get(key)
+        if shared is None:
+            shared = self._small_grants[key] = self._new_grants(SMALL_CHUNK_BYTES, copies, None)
+        return shared
+
+    def _new_grants(self, length: int, copies: int, expected: int | None) -> Grants:
         return Grants(
             self.namenodes,
             self._suspects,
             self._clock,
             length=length,
-            replication=self.replication(replication),
+            replication=copies,
             expected=expected,
         )
 

@@ -7,7 +7,7 @@ come to a standstill, however small it is.
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Workers:
                 self._pool = ThreadPoolExecutor(self.size, thread_name_prefix="dfs")
             return self._pool.submit(work, *arguments)
 
-    def map(self, work: Callable[[T], R], items: Iterable[T], *, ahead: int | None = None) -> Iterator[R]:
+    def map(self, work: Callable[[T], R], items: Iterable[T], *, ahead: int | None = None) -> Generator[R, None, None]:
         """The results of `work` on each item, in order, with at most `ahead` of them under way or waiting.
 
         The first exception ends the iteration, after what is under way has ended.

@@ -35,7 +35,7 @@ class ChunkLine:
     """Chunks that are being sent, in the order of the file.
 
     parallel  chunks under way at once
-    added     called from the threads of the pool with the bytes of each chunk that is stored
+    added     called from the thread that stores it, mostly one of the pool, with the bytes of each chunk
     stored    likewise, with the chunk and where its bytes come from
     taken     called from the thread that sends, with each chunk, in order
     """
@@ -61,12 +61,16 @@ class ChunkLine:
         self._running: deque[tuple[Future[NewChunk], Source | None]] = deque()
         self._sent: list[Sent] = []
 
-    def send(self, source: Source, *, keep: bool) -> None:
+    def send(self, source: Source, *, keep: bool, alone: bool = False) -> None:
         """Send one more chunk; waits while `parallel` of them are under way. Raises what a chunk before it met.
 
+        alone whether it is the only one: then this thread sends it, and no other is woken
         keep  whether the source may be read again later, for a commit that refuses the chunk; a source in memory
               would otherwise stay there
         """
+        if alone:
+            self._note(Sent(self._send(source), source if keep else None, self._grants))
+            return
         while len(self._running) >= self._parallel:
             self._take()
         self._running.append((self._workers.submit(self._send, source), source if keep else None))
@@ -81,9 +85,12 @@ class ChunkLine:
 
     def _take(self) -> None:
         future, source = self._running.popleft()
-        self._sent.append(Sent(future.result(), source, self._grants))
+        self._note(Sent(future.result(), source, self._grants))
+
+    def _note(self, sent: Sent) -> None:
+        self._sent.append(sent)
         if self._taken is not None:
-            self._taken(self._sent[-1])
+            self._taken(sent)
 
     def collect(self) -> None:
         """Take what has been stored by now, without waiting."""
@@ -126,7 +133,8 @@ def send_file(
             if offset // chunk_size in skip:
                 continue
             length = min(chunk_size, size - offset)
-            line.send(FileSource(descriptor, offset, length, name, hints.of_chunk(offset, length)), keep=True)
+            source = FileSource(descriptor, offset, length, name, hints.of_chunk(offset, length))
+            line.send(source, keep=True, alone=size <= chunk_size)
         return line.finish()
     except BaseException:
         line.abort()
@@ -176,8 +184,9 @@ class StreamWriter:
         """Send what is in the buffer. The last chunk stays in memory, in case that its commit refuses it."""
         hints = self._hints.of_chunk(self._sent_bytes, len(self._buffer), is_last=is_last)
         data, self._buffer = self._buffer, bytearray()
+        alone = is_last and self._sent_bytes == 0
         self._sent_bytes += len(data)
-        self._line.send(MemorySource(data, hints), keep=is_last)
+        self._line.send(MemorySource(data, hints), keep=is_last, alone=alone)
 
     def unsent(self) -> bytes | None:
         """All bytes of the stream, if nothing of it was sent yet."""

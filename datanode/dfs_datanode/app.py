@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 
 from dfs.protocol.clock import Clock, SystemClock
 from dfs.protocol.errors import EXIT_OK, EXIT_SOME_FAILED, DfsError, InvalidRequest
-from dfs.protocol.guard import bind, exit_with_parent, run_server
+from dfs.protocol.guard import bind, exit_with_parent, look_less_for_garbage, run_server
 from dfs.protocol.operations import GET_CHUNK, METADATA_PARTS, PUT_CHUNK, READ_METADATA
 from dfs.protocol.server import ASGIApp, protocol_app
 from dfs.protocol.transport import Transport
@@ -348,6 +348,7 @@ def run(settings: DatanodeSettings) -> int:
         sys.stdout.flush()
 
     def started() -> None:
+        look_less_for_garbage()
         node.start()
         threading.Thread(target=tell_when_ready, name="ready", daemon=True).start()
 

@@ -32,7 +32,7 @@ logger = logging.getLogger("dfs.datanode.pipeline")
 
 
 class Source(Protocol):
-    """Where the body comes from; see `dfs.protocol.guard.BodySource`."""
+    """Where the body comes from; see `dfs.protocol.bodies.BodySource`."""
 
     def readinto(self, view: memoryview) -> int: ...
 

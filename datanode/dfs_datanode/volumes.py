@@ -199,15 +199,7 @@ class Volume:
 
     def state(self) -> VolumeState:
         """The state as of the last look at the disk, and of all that has happened since. Never waits."""
-        now_s = self._clock.monotonic_s()
-        free = self._space.free
-        state: State = "in_service"
-        if self._missing or self._unsettled or self.health.why_failed(now_s):
-            state, free = "failed", 0
-        elif self.health.read_only:
-            state, free = "read_only", 0
-        elif free == 0 or self.health.is_full(now_s):
-            state, free = "full", 0
+        state, free = self._service()
         scrub_age_s, scrub_left = self.scrubbed()
         return VolumeState(
             id=self.id,
@@ -268,10 +260,23 @@ class Volume:
             self.health.failed(f"{'fsync' if syncing else 'write'}: {why}")
         return NoSpace(f"the disk of this datanode failed ({why})", volume=self.id)
 
+    def _service(self) -> tuple[State, int]:
+        """What the volume is good for now, and the bytes that may still be written."""
+        now_s = self._clock.monotonic_s()
+        free = self._space.free
+        if self._missing or self._unsettled or self.health.why_failed(now_s):
+            return "failed", 0
+        if self.health.read_only:
+            return "read_only", 0
+        if free == 0 or self.health.is_full(now_s):
+            return "full", 0
+        return "in_service", free
+
     def takes(self, length: int, hints: int = 0) -> int:
         """Free bytes if a chunk of `length` with `hints` may be written here, else 0. Never waits for a disk."""
-        state = self.state()
-        return state.free_bytes if state.state == "in_service" and state.free_bytes >= file_size(length, hints) else 0
+        # Not `state()`: how far the scrub is would be found out for every chunk that is written.
+        state, free = self._service()
+        return free if state == "in_service" and free >= file_size(length, hints) else 0
 
     @property
     def holds_chunks(self) -> bool:

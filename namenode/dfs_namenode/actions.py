@@ -25,7 +25,6 @@ from dfs.protocol.messages import (
     SetAttributes,
     Truncate,
 )
-from dfs.protocol.names import split_path
 from dfs_namenode import namespace as rules
 from dfs_namenode.content_rules import EXTENTS_MAX, ChunkFacts, check_cut, check_extents, content_digest
 from dfs_namenode.introducer import Introducer
@@ -33,33 +32,10 @@ from dfs_namenode.namespace import DIRECTORY_MODE, FILE_MODE, FileContent, Inode
 from dfs_namenode.store import chunks, contents, drafts, namespace
 from dfs_namenode.store.contents import ExtentRow
 from dfs_namenode.store.oplog import Change
-from dfs_namenode.store.schema import ROOT_INODE
 from dfs_namenode.store.transaction import Transaction
+from dfs_namenode.walk import Walk
 
 T = TypeVar("T")
-
-
-class Walk:
-    """Finds places, and remembers the directories that it came through while nothing moves."""
-
-    def __init__(self, tx: Transaction) -> None:
-        self._tx = tx
-        self._known: dict[tuple[str, ...], tuple[int, ...]] = {}
-
-    def find(self, path: str) -> Place:
-        """Where a path leads now. Raises InvalidName."""
-        parts = split_path(path)
-        if not parts:
-            return namespace.find(self._tx, parts)
-        above = parts[:-1]
-        place = namespace.find_below(self._tx, parts, self._known.get(above, (ROOT_INODE,)))
-        if len(place.ancestors) == len(parts):
-            self._known[above] = place.ancestors
-        return place
-
-    def forget(self) -> None:
-        """A directory moved or went: nothing that is remembered need be true."""
-        self._known.clear()
 
 
 def rows_of(extents: Sequence[Extent], position: int = 0) -> list[ExtentRow]:

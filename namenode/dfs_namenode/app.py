@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 
 from dfs.protocol.clock import SystemClock
 from dfs.protocol.errors import EXIT_OK, EXIT_SOME_FAILED, DfsError
-from dfs.protocol.guard import bind, exit_with_parent, run_server
+from dfs.protocol.guard import bind, exit_with_parent, look_less_for_garbage, run_server
 from dfs.protocol.messages import Target
 from dfs.protocol.server import ASGIApp, protocol_app
 from dfs.protocol.transport import Transport
@@ -333,6 +333,7 @@ def run(settings: NamenodeSettings) -> int:
         return error.exit_code
 
     def tell_ready() -> None:
+        look_less_for_garbage()
         sys.stdout.write(f"ready {url}\n")
         sys.stdout.flush()
 

@@ -63,9 +63,7 @@ def chunk_sources(snapshot: Snapshot, chunk_ids: Iterable[bytes], cluster: Clust
     such replicas may have every block between them (F42). The reader checks each block anyway.
     """
     sources: dict[str, ChunkSource] = {}
-    for chunk in chunk_ids:
-        if chunk.hex() in sources:
-            continue
+    for chunk in dict.fromkeys(chunk_ids):
         facts = chunks.facts(snapshot, chunk)
         assert facts is not None, "an extent's chunk has a row for as long as the extent exists"
         serving = _serving(chunks.good_replicas(snapshot, chunk), cluster)
@@ -83,10 +81,14 @@ def _serving(places: Iterable[tuple[str, str]], cluster: ClusterView) -> list[st
 def sign_runs(runs: Iterable[Run], sources: dict[str, ChunkSource], granting: Granting) -> list[ReadGrant]:
     """A capability for each run, good at every replica that is listed."""
     grants = []
+    chains: dict[str, dict[str, bytes]] = {}
     for run in runs:
         chunk = run.chunk.hex()
+        chain = chains.get(chunk)
+        if chain is None:
+            chain = chains[chunk] = granting.keys.chain([target.datanode for target in sources[chunk].replicas])
         capability = sign_capability(
-            granting.keys.chain([target.datanode for target in sources[chunk].replicas]),
+            chain,
             operation="r",
             chunk=chunk,
             start=run.start,

@@ -20,21 +20,21 @@ from starlette.routing import Route
 from dfs.protocol import errors as e
 from dfs.protocol import messages as m
 from dfs.protocol import operations as o
+from dfs.protocol.bodies import BodySource, send_whole, take_body, wait_showing_life
 from dfs.protocol.chunk_format import wire_size
 from dfs.protocol.digests import BLOCK_SIZE, block_table, root_digest
 from dfs.protocol.guard import (
     HEAD_BYTES_MAX,
-    BodySource,
     _Server,
     bind,
     encode_request_line,
     run_server,
-    take_body,
-    wait_showing_life,
 )
 from dfs.protocol.interim import INTERIM, INTERIM_EVERY_S
 from dfs.protocol.server import (
     EXTENSION,
+    WHOLE_BYTES_MAX,
+    Answer,
     ASGIApp,
     Caller,
     Receive,
@@ -93,7 +93,9 @@ def an_app(loop_only: bool = False) -> ASGIApp:
             await send_error(send, e.InvalidRequest(str(error)), unread=receive)
             return
         digest = root_digest(len(body), block_table(body)).hex()
-        await send_answer(send, 201, msgspec.json.encode(m.StoredChunk(receipts=[digest, type(source).__name__])))
+        await send_answer(
+            send, Answer(201, msgspec.json.encode(m.StoredChunk(receipts=[digest, type(source).__name__])))
+        )
 
     async def page(request: Request) -> PlainTextResponse:
         return PlainTextResponse(request.scope["raw_path"])
@@ -186,7 +188,7 @@ def test_a_bug_in_an_operation_is_one_internal_error_without_its_traceback(url: 
     assert "ZeroDivision" not in str(caught.value)
 
 
-@pytest.mark.parametrize("length", [1, BLOCK_SIZE, 70_000, 3_000_000])
+@pytest.mark.parametrize("length", [1, 40_000, BLOCK_SIZE, 70_000, 3_000_000])
 @pytest.mark.parametrize("loop_only", [False, True], ids=["taken over", "asked from the loop"])
 def test_a_body_arrives_whole_and_the_connection_lives_on(length: int, loop_only: bool, transport: Transport) -> None:
     data = random.Random(SEED + length).randbytes(length)
@@ -196,7 +198,10 @@ def test_a_body_arrives_whole_and_the_connection_lives_on(length: int, loop_only
         for _ in range(3):
             digest, source = send_chunk(transport, url, data)
             assert digest == root_digest(len(body), block_table(body)).hex()
-            assert source == ("_LoopSource" if loop_only else "_SocketSource")
+            if len(body) <= WHOLE_BYTES_MAX:
+                assert source == "_GivenSource"
+            else:
+                assert source == ("_LoopSource" if loop_only else "_SocketSource")
             assert transport._pool.idle(url) == 1, "the connection is used again"
             transport.call(url, o.CLUSTER, m.Empty())
 
@@ -212,6 +217,67 @@ def test_a_body_that_pauses_too_long_is_given_up(url: str, transport: Transport)
     outgoing.send(b"x" * 10)
     with pytest.raises(e.InvalidRequest, match="paused"):
         outgoing.finish()
+
+
+def test_a_small_chunk_leaves_as_one_piece_and_a_larger_one_is_announced_at_once(transport: Transport) -> None:
+    with listener() as (sock, url):
+        small = transport.begin_put(url, chunk=CHUNK, capability="x", length=100)
+        peer, _ = sock.accept()
+        with peer:
+            peer.setblocking(False)
+            small.send(bytes(100))
+            with pytest.raises(BlockingIOError):
+                peer.recv(1)
+            small.send(bytes(wire_size(100) - 100))
+            peer.settimeout(5)
+            received = peer.recv(1 << 16)
+            assert received.startswith(b"PUT ")
+            assert received.endswith(b"\r\n\r\n" + bytes(wire_size(100)))
+            small.abort()
+        large = transport.begin_put(url, chunk=CHUNK, capability="x", length=1 << 20)
+        peer, _ = sock.accept()
+        with peer:
+            peer.settimeout(5)
+            assert peer.recv(1 << 16).endswith(b"\r\n\r\n")
+        large.abort()
+
+
+@contextmanager
+def listener() -> Iterator[tuple[socket.socket, str]]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock, f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+def test_an_answer_with_more_behind_it_is_believed_and_its_connection_is_not_used_again(transport: Transport) -> None:
+    facts = msgspec.json.encode(
+        m.ClusterFacts(
+            cluster=CHUNK, version="v", protocol=1, time_ms=5, replication=3, chunk_size_bytes=1, pack_limit_bytes=1
+        )
+    )  # fmt: skip
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(facts) + facts
+    for more in (b"", b"HTTP/1.1 200 OK\r\n", answer):
+        url, thread = a_stranger(answer + more)
+        assert transport.call(url, o.CLUSTER, m.Empty()).version == "v"
+        thread.join(5)
+        assert transport._pool.take(url) is None
+    for headers in (b"connection: close\r\n", b"transfer-encoding: chunked\r\n"):
+        url, thread = a_stranger(answer.replace(b"OK\r\n", b"OK\r\n" + headers))
+        if b"chunked" in headers:
+            with pytest.raises(e.BadAnswer):
+                transport.call(url, o.CLUSTER, m.Empty())
+        else:
+            assert transport.call(url, o.CLUSTER, m.Empty()).version == "v"
+        thread.join(5)
+        assert transport._pool.idle(url) == 0
+
+
+@pytest.mark.parametrize("sent", [0, 1, 16, 40, 60])
+def test_a_call_whose_answer_is_cut_off_anywhere_has_an_unknown_outcome(sent: int, transport: Transport) -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\n" + b" " * 29
+    url, thread = a_stranger(answer[:sent])
+    with pytest.raises(e.OutcomeUnknown):
+        transport.call(url, o.CLUSTER, m.Empty())
+    thread.join(5)
 
 
 def test_nobody_at_home_is_not_sent(transport: Transport) -> None:
@@ -415,7 +481,7 @@ def test_a_server_that_works_on_an_answer_says_so_and_the_connection_stays_good(
 
             stored = asyncio.get_running_loop().run_in_executor(None, store)
             await wait_showing_life(stored, scope, source)
-        await send_answer(send, 201, msgspec.json.encode(stored.result()))
+        await send_whole(scope, send, Answer(201, msgspec.json.encode(stored.result())))
 
     with served(protocol_app({}, bytes_handlers={o.PUT_CHUNK: put}, otherwise=Starlette())) as url:
         transport = Transport(no_progress_s=1.2)

@@ -166,6 +166,33 @@ def test_a_table_answer_is_the_table_and_whole_blocks(chain: Cluster) -> None:
     assert blocks == data[BLOCK_SIZE : 3 * BLOCK_SIZE]
 
 
+def test_ranges_come_one_behind_the_other_and_a_damaged_block_of_one_spoils_the_answer(lone: Cluster) -> None:  # F40
+    data = some_bytes(12 * BLOCK_SIZE + 100)
+    chunk = lone.namenode.new_chunk()
+    lone.put(chunk, data, ["dn0"])
+    ranges = [(0, BLOCK_SIZE), (3 * BLOCK_SIZE, 5 * BLOCK_SIZE), (12 * BLOCK_SIZE, len(data))]
+
+    def get(end: int) -> bytes:
+        into = bytearray(sum(end - start for start, end in ranges))
+        lone.transport.get_ranges(
+            lone.nodes[0].url,
+            chunk=chunk,
+            capability=lone.namenode.capability("r", chunk, ["dn0"], end=end),
+            ranges=ranges,
+            into=memoryview(into),
+        )
+        return bytes(into)
+
+    assert get(len(data)) == b"".join(data[start:end] for start, end in ranges)
+    with pytest.raises(NotPermitted):
+        get(len(data) - 1)
+    with open(lone.file(0, chunk), "r+b") as file:
+        file.seek(HEADER_SIZE + 4 * BLOCK_SIZE)
+        file.write(bytes([data[4 * BLOCK_SIZE] ^ 1]))
+    with pytest.raises(CorruptReplica):
+        get(len(data))
+
+
 def test_a_capability_for_one_file_of_a_pack_shows_nothing_of_its_neighbours(chain: Cluster) -> None:
     data = some_bytes(100_000)
     chunk = chain.namenode.new_chunk()
@@ -217,7 +244,7 @@ def test_a_bad_capability_is_refused_before_the_body(chain: Cluster, fault: str)
     data = b"z" * 1000
     token = {
         "forged": chain.namenode.capability("w", chunk, ["dn0"])[:-4] + "AAAA",
-        "expired": chain.namenode.capability("w", chunk, ["dn0"], expires_in_ms=-1),
+        "expired": chain.namenode.capability("w", chunk, ["dn0"], expires_in_ms=-60_000),
         "foreign datanode": chain.namenode.capability("w", chunk, ["dn1"]),
         "read for write": chain.namenode.capability("r", chunk, ["dn0"]),
         "too long": chain.namenode.capability("w", chunk, ["dn0"], end=999),

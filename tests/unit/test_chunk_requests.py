@@ -11,8 +11,9 @@ from dfs.protocol.digests import BLOCK_SIZE
 from dfs.protocol.errors import DfsError, InvalidRequest, NotPermitted, RangeNotSatisfiable
 from dfs.protocol.hints import HINTS_MAX
 from dfs.protocol.messages import CHUNK_SIZE_MAX
+from dfs.protocol.operations import RANGES_BYTES_MAX, RANGES_MAX
 from dfs_datanode.membership import Standing
-from dfs_datanode.operations.get_chunk import Mode, Wanted, check_range, check_whole, read_query
+from dfs_datanode.operations.get_chunk import Mode, Wanted, check_range, check_ranges, check_whole, read_query
 from dfs_datanode.operations.put_chunk import Order, read_order
 from fixtures.disks import CLUSTER, LINEAGE
 from fixtures.fake_namenode import SECRET
@@ -30,12 +31,16 @@ def test_a_query_says_what_it_wants() -> None:
     assert read_query(b"offset=5&length=7&mode=table") == Wanted(5, 7, "table")
     assert read_query(b"length=7&offset=5") == Wanted(5, 7, "exact")
     assert read_query(b"mode=hints") == Wanted(0, 0, "hints")
+    assert read_query(b"mode=blocks&ranges=0-5,7-9") == Wanted(0, 0, "blocks", ((0, 5), (7, 9)))
 
 
 @pytest.mark.parametrize(
     "query",
     [b"", b"offset=1", b"offset=-1&length=2", b"offset=1&length=0", b"offset=1&length=2&mode=all", b"offset=a&length=2",
      b"offset=1&length=1e3", b"offset=+1&length=2", b"offset=1_0&length=2", b"offset=1&length=" + b"9" * 30,
+     b"ranges=0-5", b"mode=table&ranges=0-5", b"mode=blocks&ranges=", b"mode=blocks&ranges=0-5,",
+     b"mode=blocks&ranges=5", b"mode=blocks&ranges=-5-7", b"mode=blocks&ranges=0-" + b"9" * 19,
+     b"mode=blocks&ranges=" + b"0-5," * RANGES_MAX + b"0-5",
      b"offset=%D9%A1&length=2", b"\xff=1", b"a=1&b=1&c=1&d=1&e=1&f=1&g=1&h=1&offset=1&length=1"],
 )  # fmt: skip
 def test_a_query_that_is_not_plain_is_refused(query: bytes) -> None:  # F82
@@ -57,6 +62,26 @@ def test_a_widened_range_must_be_allowed_as_a_whole(mode: Mode) -> None:
     with pytest.raises(NotPermitted):
         check_range(wanted, capability(BLOCK_SIZE + 1, BLOCK_SIZE + 11), LENGTH)
     assert check_range(Wanted(LENGTH - 1, 1, mode), capability(0, LENGTH), LENGTH) == (10 * BLOCK_SIZE, LENGTH)
+
+
+B = BLOCK_SIZE
+
+
+def test_ranges_are_whole_blocks_in_order_within_the_capability() -> None:
+    check_ranges([(0, B), (3 * B, 5 * B), (10 * B, LENGTH)], capability(0, LENGTH), LENGTH)
+    check_ranges([(0, B), (B, 2 * B)], capability(0, LENGTH), LENGTH)
+    for ranges in ([(1, B)], [(0, B - 1)], [(B, B)], [(2 * B, B)], [(B, 2 * B), (0, B)], [(0, 2 * B), (B, 3 * B)]):
+        with pytest.raises(InvalidRequest):
+            check_ranges(ranges, capability(0, LENGTH), LENGTH)
+    for start, end in ((B, LENGTH), (0, 5 * B), (0, 5 * B - 1), (1, LENGTH)):
+        with pytest.raises(NotPermitted):
+            check_ranges([(0, B), (3 * B, 6 * B)], capability(start, end), LENGTH)
+    with pytest.raises(RangeNotSatisfiable):
+        check_ranges([(0, B), (11 * B, 12 * B)], capability(0, 1 << 40), LENGTH)
+    large = 4 * RANGES_BYTES_MAX
+    check_ranges([(0, RANGES_BYTES_MAX)], capability(0, large), large)
+    with pytest.raises(InvalidRequest, match="at once"):
+        check_ranges([(0, RANGES_BYTES_MAX), (large - B, large)], capability(0, large), large)
 
 
 def test_hints_are_only_for_those_who_may_read_all_of_the_chunk() -> None:

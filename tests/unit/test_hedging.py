@@ -14,7 +14,7 @@ from dfs.client import Client
 from dfs.fetcher import Fetcher
 from dfs.hedging import AFTER_MAX_S, AFTER_MIN_S, BURST, SAMPLES_MIN, SHARE, HedgeBudget, Latencies
 from dfs.protocol import errors as e
-from dfs.protocol.transport import InFlight
+from dfs.protocol.in_flight import InFlight
 from dfs.racing import LOST_IN_A_ROW, Hedging, Race
 from dfs.retries import BURST as RETRIES_BURST
 from dfs.retries import PER_SECOND, WAIT_MAX_S, RetryBudget

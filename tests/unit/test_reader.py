@@ -220,6 +220,68 @@ def test_a_read_of_many_ranges_gives_each_its_bytes_in_the_order_asked(cluster: 
             fs.read_many([("/b", 0, 1), ("/missing", 0, 1)])
 
 
+def test_an_open_file_reads_the_same_in_pieces_of_any_size(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows are read into memory that was used before, and big reads past them."""
+    monkeypatch.setattr("dfs.file.DIRECT_MIN", 300_000)
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    rng = random.Random(seed)
+    data = rng.randbytes(3 * CHUNK + 777)
+    with cluster.connect() as fs:
+        fs.write_bytes("/a", data)
+        for _ in range(15):
+            with fs.open("/a", "rb") as opened:
+                file = rng.choice([opened, opened.raw])
+                position = 0
+                for _ in range(40):
+                    if rng.random() < 0.1:
+                        position = file.seek(rng.randrange(len(data)))
+                    piece = bytearray(rng.choice([1, 100, 70_000, 200_000, 400_000, 3_000_000]))
+                    count = file.readinto(piece)
+                    assert piece[:count] == data[position : position + count]
+                    position += count
+                    assert file.tell() == position
+
+
+def scattered(size: int, count: int, rng: random.Random) -> list[tuple[str, int, int]]:
+    starts = [rng.randrange(size - 5000) for _ in range(count)]
+    return [("/a", start, start + rng.choice([1, 100, 4096, 5000])) for start in starts]
+
+
+@pytest.mark.parametrize("fault", ["none", "rotten", "silent", "lying", "rotten everywhere else", "old servers"])
+def test_scattered_ranges_of_a_file_are_fetched_together_and_each_is_checked(cluster: FakeCluster, fault: str) -> None:
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    rng = random.Random(seed)
+    data = rng.randbytes(4 * CHUNK + 12_345)
+    ranges = scattered(len(data), 60, rng)
+    with cluster.connect() as fs:
+        fs.write_bytes("/a", data, chunk_size=2 * CHUNK)
+        chunks = [extent.chunk for extent in cluster.tree["/a"].extents]  # type: ignore[union-attr]
+        place = ranges[0][1]
+        chunk, offset = chunks[place // (2 * CHUNK)], place % (2 * CHUNK)
+        if fault in ("rotten", "lying", "rotten everywhere else"):
+            cluster.flip("dn1", chunk, offset)
+        if fault == "lying":
+            cluster.liars = {"dn1"}
+        if fault == "rotten everywhere else":
+            # No replica has all that is wanted; together they do.
+            far = (offset + CHUNK) % (2 * CHUNK)
+            ranges.append(("/a", place // (2 * CHUNK) * 2 * CHUNK + far, place // (2 * CHUNK) * 2 * CHUNK + far + 1))
+            for datanode in ("dn2", "dn3"):
+                cluster.flip(datanode, chunk, far)
+        if fault == "silent":
+            cluster.silent = {"dn1"}
+        cluster.knows_no_ranges = fault == "old servers"
+        assert fs.read_many(ranges) == [data[start:end] for _, start, end in ranges]
+        if fault == "none":
+            assert len(cluster.gets) <= 2 * len(chunks), (
+                "a table and one request for each chunk, not one for each range"
+            )
+
+
 def test_one_rotten_file_of_a_pack_does_not_spoil_its_neighbours(cluster: FakeCluster) -> None:
     with cluster.connect() as fs:
         with fs.transaction() as t:

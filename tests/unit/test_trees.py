@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dfs.fetcher import Fetcher
 from dfs.protocol import errors as e
 from dfs.put_tree import TreePut
+from dfs.runs import Run
 from fixtures.fake_cluster import FakeCluster
 
 CHUNK = 1 << 20
@@ -182,6 +184,75 @@ def test_a_lost_file_is_named_and_the_others_are_fetched(cluster: FakeCluster, t
         report = fs.get_tree("/t", tmp_path / "out")
         assert [failure.path for failure in report.failures] == ["/t/f2"]
         assert sorted(os.listdir(tmp_path / "out")) == ["f0", "f1", "f3", "f4"]
+
+
+@pytest.mark.parametrize("unnamed", [True, False], ids=["unnamed", "temporary names"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_tree_of_many_batches_comes_whole_into_a_directory_that_has_some_of_it(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool, overwrite: bool
+) -> None:
+    monkeypatch.setattr("dfs.get_tree.BATCH_FILES", 7)
+    monkeypatch.setattr("dfs.get_tree.RUN_BYTES", 3000)
+    if not unnamed:
+        monkeypatch.setattr("dfs.unnamed.UnnamedFiles.write", lambda *_, **__: False)
+    files = {f"d{number // 20}/f{number}": b"%d" % number * 500 for number in range(100)}
+    out = tmp_path / "out"
+    (out / "d1").mkdir(parents=True)
+    (out / "d1" / "f25").write_bytes(b"mine")
+    with cluster.connect() as fs:
+        with fs.transaction() as t:
+            for name, data in files.items():
+                t.write_bytes(f"/t/{name}", data, parents=True)
+        report = fs.get_tree("/t", out, overwrite=overwrite)
+    if not overwrite:
+        assert [(failure.path, type(failure.error)) for failure in report.failures] == [("/t/d1/f25", e.FileExists)]
+        files["d1/f25"] = b"mine"
+    assert report.files == 100 - len(report.failures)
+    assert read_tree(out) == files, "and no temporary file is left"
+
+
+def test_a_file_that_somebody_makes_meanwhile_is_kept(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a directory that was new when the tree began: nobody looks for it there, but nothing is replaced."""
+    with cluster.connect() as fs:
+        fs.write_bytes("/t/f", b"theirs", parents=True)
+        read_run = Fetcher.read_run
+
+        def meanwhile(self: Fetcher, run: Run) -> list[memoryview]:
+            (tmp_path / "out" / "f").write_bytes(b"mine")
+            return read_run(self, run)
+
+        monkeypatch.setattr(Fetcher, "read_run", meanwhile)
+        report = fs.get_tree("/t", tmp_path / "out")
+    assert [type(failure.error) for failure in report.failures] == [e.FileExists]
+    assert read_tree(tmp_path / "out") == {"f": b"mine"}
+
+
+def test_an_answer_that_fails_ends_the_tree_and_leaves_only_whole_files(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfs.get_tree.BATCH_FILES", 5)
+    with cluster.connect() as fs:
+        with fs.transaction() as t:
+            t.mkdir("/t")
+            for number in range(50):
+                t.write_bytes(f"/t/f{number:02}", b"%02d" % number * 100)
+        opened = []
+        original = cluster._open_many
+
+        def open_many(request: object) -> object:
+            opened.append(request)
+            if len(opened) > 3:
+                raise e.Unavailable("not now")
+            return original(request)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(cluster, "_open_many", open_many)
+        with pytest.raises(e.Unavailable):
+            fs.get_tree("/t", tmp_path / "out")
+    found = read_tree(tmp_path / "out")
+    assert len(found) == 15, "what was opened before is fetched to its end"
+    assert all(data == name[1:].encode() * 100 for name, data in found.items())
 
 
 def test_a_directory_is_copied_with_all_that_is_below_and_not_into_itself(cluster: FakeCluster) -> None:

@@ -63,6 +63,21 @@ def test_the_reserve_is_never_offered(tmp_path: Path) -> None:  # F32
     assert full.takes(1) == 0
 
 
+def test_how_far_the_scrub_is_is_not_found_out_for_every_chunk(tmp_path: Path) -> None:
+    volume = make_volume(tmp_path / "a")
+    asked: list[int] = []
+
+    def scrubbed() -> tuple[float, float]:
+        asked.append(1)
+        return 5.0, 0.5
+
+    volume.scrubbed = scrubbed
+    assert volume.takes(1) > 0
+    assert not asked
+    assert volume.state().scrub_age_s == 5.0
+    assert asked
+
+
 def test_space_that_streams_will_need_is_not_promised_twice(tmp_path: Path) -> None:  # F32
     volume = make_volume(tmp_path)
     before = volume.check().free_bytes

@@ -5,15 +5,20 @@ else. It imports next to nothing, so that `dfs ls` as a whole process stays unde
 its own that is loaded by name when it is called (see `commands`).
 """
 
+import gc
 import os
 import signal
 import sys
 from types import FrameType
 from typing import NoReturn
 
+GARBAGE_THRESHOLD = 20_000
+"""Objects that are made before garbage is looked for: a short command is over by then, and modules are none."""
+
 
 def main() -> NoReturn:
     """The entry point of `dfs`. Never returns, never shows a traceback unless DFS_DEBUG is set."""
+    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
     signal.signal(signal.SIGTERM, _terminated)
     _open_standard_streams()
     sys.exit(run(sys.argv[1:]))

@@ -4,7 +4,6 @@ Pure but for `Screen`, which knows whether stdout is a terminal. Data goes to st
 """
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -174,7 +173,11 @@ class Screen:
     def of_stdout(cls) -> "Screen":
         terminal = sys.stdout.isatty()
         colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        return cls(terminal, colour, shutil.get_terminal_size().columns if terminal else 80)
+        if not terminal:
+            return cls(terminal, colour, 80)
+        import shutil
+
+        return cls(terminal, colour, shutil.get_terminal_size().columns)
 
     def name(self, entry: Entry, text: str | None = None, pad: int = 0) -> str:
         """An entry's name, or `text` instead, coloured if it is a directory, with `pad` spaces behind it."""

@@ -4,16 +4,13 @@ Separate from `transport`, which makes the requests: what is true of an idle con
 it, a fork doubles it) has nothing to do with what is asked on it.
 """
 
-import http.client
 import os
-import select
-import socket
 import threading
 import time
 import weakref
 from contextlib import suppress
 
-Connection = http.client.HTTPConnection
+from dfs.protocol.exchange import Connection
 
 FRESH_S = 20.0
 """An idle connection is used again within this time, and closed then; the servers close theirs after 75 s."""
@@ -51,19 +48,20 @@ class IdleConnections:
                 if not waiting:
                     return None
                 since, connection = waiting.pop()
-            sock = connection.sock
             # A readable idle connection has been closed by the peer, or says something nobody asked for.
-            if sock is not None and time.monotonic() - since < FRESH_S and not readable(sock, 0):
+            if time.monotonic() - since < FRESH_S and not connection.readable(0):
                 return connection
             connection.close()
 
     def give(self, base_url: str, connection: Connection) -> None:
-        with self._gate:
-            waiting = self._idle.setdefault(base_url, [])
-            if len(waiting) < IDLE_CONNECTIONS_MAX and connection.sock is not None:
-                waiting.append((time.monotonic(), connection))
-                self._set_timer(FRESH_S)
-                return
+        """Keep a connection whose answer was read, or close it if it can't be used again."""
+        if connection.is_reusable():
+            with self._gate:
+                waiting = self._idle.setdefault(base_url, [])
+                if len(waiting) < IDLE_CONNECTIONS_MAX:
+                    waiting.append((time.monotonic(), connection))
+                    self._set_timer(FRESH_S)
+                    return
         connection.close()
 
     def _set_timer(self, seconds: float) -> None:
@@ -116,10 +114,3 @@ def _close_old(pool: weakref.ref[IdleConnections]) -> None:
     found = pool()
     if found is not None:
         found.close_old()
-
-
-def readable(sock: socket.socket, timeout_s: float) -> bool:
-    """Whether the peer has said something, or has closed, within the time."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(timeout_s * 1000))

@@ -4,13 +4,16 @@ uvicorn with httptools takes a head of any size, waits for it for ever, and refu
 Hadoop's Java client sends). This protocol bounds heads in size and time, percent-encodes the request line before the
 parser sees it, and drops readers that don't read.
 
-It also lets a handler take the plain socket over for the length of a body. A thread that receives straight into its
-own buffer and writes from there needs half the CPU that the same bytes cost through the event loop; everything else
-(TLS, another ASGI server) falls back to a source that asks the loop for each piece.
+It also gives away the plain socket for the length of a body, and small bodies whole; `bodies` says to whom.
+
+And it answers small JSON calls itself, where the app can (`server.WholeCalls`): when the body is there, without ASGI's
+task and messages. Whatever is not plain about a call (a slow body, one request behind another, a reader that does not
+read) goes the way of ASGI.
 """
 
 import asyncio
 import ctypes
+import gc
 import ipaddress
 import logging
 import os
@@ -18,20 +21,27 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import CancelledError
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from dfs.protocol import errors as e
 from dfs.protocol.digests import Buffer
-from dfs.protocol.interim import INTERIM, INTERIM_EVERY_S
+from dfs.protocol.interim import INTERIM
 from dfs.protocol.operations import PUT_CHUNK, error_to_bytes
-from dfs.protocol.server import EXTENSION, ASGIApp, Receive, Scope
+from dfs.protocol.server import (
+    EXTENSION,
+    WHOLE_BYTES_MAX,
+    Answer,
+    ASGIApp,
+    Scope,
+    WholeCalls,
+    is_small,
+)
 
 logger = logging.getLogger("dfs.server")
 
@@ -39,8 +49,12 @@ HEAD_BYTES_MAX = 16 * 1024
 HEAD_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 75
 """Longer than our own clients keep a connection (20 s), so that the server never closes it under them."""
+WHOLE_S = 1.0
+"""A small body that is not there after this time is left to the app, which knows how long it may take."""
 WRITE_STALL_S = 60.0
 CONNECTIONS_MAX = 4000
+GC_OBJECTS = 50_000
+"""New objects after which the interpreter looks for cycles of garbage; 700 by default."""
 DRAIN_TIMEOUT_S = 5
 """How long requests in flight may go on after SIGTERM."""
 
@@ -49,14 +63,15 @@ _CHUNK_PREFIX = PUT_CHUNK.path.removesuffix("{chunk}").encode()
 
 def encode_request_line(head: bytes) -> bytes:
     """`head` with the non-ASCII bytes of its first line percent-encoded; the rest as it is."""
-    line, separator, rest = head.partition(b"\r\n")
-    if line.isascii():
+    if head[: head.find(b"\r\n")].isascii():
         return head
+    line, separator, rest = head.partition(b"\r\n")
     return b"".join(b"%%%02X" % byte if byte > 0x7E else bytes((byte,)) for byte in line) + separator + rest
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol behind limits. Its own state is one partial head, its size, and two timers."""
+    """uvicorn's protocol behind limits. Its own state is one partial head, its size, a call that waits for its body,
+    and three timers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -65,36 +80,55 @@ class GuardedProtocol(HttpToolsProtocol):
         """Bytes of an unfinished head that the parser already has (a pipelined request)."""
         self._awaits_head = True
         self._write_timer: asyncio.TimerHandle | None = None
+        self._whole: RequestResponseCycle | None = None
+        """A call that will be answered without ASGI once its body is there."""
+        self._whole_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_TIMEOUT_S, self._head_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._stop_head_timer()
         self._stop_write_timer()
+        self._stop_whole_timer()
+        self._whole = None
 
     def data_received(self, data: bytes) -> None:
-        if not self._awaits_head:
+        if self._awaits_head:
+            self._head_received(data)
+        else:
             super().data_received(data)
-            return
+        if self._whole is not None and self._whole_timer is None:
+            self._whole_timer = self.loop.call_later(WHOLE_S, self._whole_late)
+
+    def _head_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_late)
         if self._in_parser:
+            self._start_head_timer()
             self._in_parser += len(data)
             if self._in_parser > HEAD_BYTES_MAX and b"\r\n\r\n" not in data:
                 self._refuse(431, f"the request's head is larger than {HEAD_BYTES_MAX} bytes")
                 return
             super().data_received(data)
             return
-        self._head += data
-        end = self._head.find(b"\r\n\r\n")
-        if end > HEAD_BYTES_MAX or (end < 0 and len(self._head) > HEAD_BYTES_MAX):
+        if self._head:
+            self._head += data
+            data = bytes(self._head)
+        end = data.find(b"\r\n\r\n")
+        if end > HEAD_BYTES_MAX or (end < 0 and len(data) > HEAD_BYTES_MAX):
             self._refuse(431, f"the request's head is larger than {HEAD_BYTES_MAX} bytes")
             return
-        if end >= 0:
-            head = encode_request_line(bytes(self._head))
-            self._head.clear()
-            super().data_received(head)
+        if end < 0:
+            self._start_head_timer()
+            self._head[:] = data
+            return
+        self._head.clear()
+        super().data_received(encode_request_line(data))
+        self._watch_pipelined()
+
+    def _watch_pipelined(self) -> None:
+        """The beginning of another request came along: it has its time, too."""
+        if self._in_parser:
+            self._start_head_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -106,13 +140,92 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         super().on_headers_complete()
         self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
-        if self.scope["method"] == "PUT" and self.url.startswith(_CHUNK_PREFIX):
+        if (
+            self.scope["method"] == "PUT"
+            and self.url.startswith(_CHUNK_PREFIX)
+            and not is_small(cast("Scope", self.scope))
+        ):
             # Nothing of the body may be read by the loop until the handler has said who reads it.
             self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._awaits_head = True
+        if self._whole is not None:
+            self._answer_whole()
+
+    # --- calls without ASGI ---------------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if (
+            isinstance(app, WholeCalls)
+            and cycle.more_body
+            and not cycle.waiting_for_100_continue
+            and not self.flow.write_paused
+            and app.takes_whole(cast("Scope", cycle.scope))
+        ):
+            self._whole = cycle
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _whole_late(self) -> None:
+        """Leave a call whose body takes its time to ASGI, with what is there of it."""
+        self._whole_timer = None
+        cycle, self._whole = self._whole, None
+        if cycle is not None:
+            super()._start_asgi_task(cycle, self.app)
+
+    def _answer_whole(self) -> None:
+        self._stop_whole_timer()
+        cycle, self._whole = self._whole, None
+        assert cycle is not None
+        answer = self.app.call_whole(cycle.scope, bytes(cycle.body))
+        if isinstance(answer, Answer):
+            self._write_answer(cycle, answer)
+            return
+        task = self.loop.create_task(self._answer_later(cycle, answer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer_later(self, cycle: RequestResponseCycle, answer: Awaitable[Answer]) -> None:
+        try:
+            self._write_answer(cycle, await answer)
+        except asyncio.CancelledError:
+            # The server ends; nobody knows here what became of the call, so the caller must see no answer.
+            self.transport.abort()
+
+    def write_whole(self, scope: Scope, answer: Answer) -> bool:
+        """Answer the request of `scope` in one write. False: that can't be done now, and nothing was."""
+        cycle = self.cycle
+        if cycle.scope is not scope or cycle.response_started or self.flow.write_paused:
+            return False
+        self._write_answer(cycle, answer)
+        return True
+
+    def _write_answer(self, cycle: RequestResponseCycle, answer: Answer) -> None:
+        """As the cycle itself would send it, in one write."""
+        if cycle.disconnected:
+            return
+        lines: list[Buffer] = [STATUS_LINE[answer.status]]
+        for name, value in self.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(b"content-type: %s\r\ncontent-length: %d\r\n" % (answer.content_type, len(answer.body)))
+        for name, value in answer.headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        cycle.response_started = cycle.response_complete = True
+        if len(answer.body) <= WHOLE_BYTES_MAX:
+            lines.append(answer.body)
+            self.transport.write(b"".join(lines))
+        else:
+            # Joined, a large one would be copied.
+            self.transport.write(b"".join(lines))
+            self.transport.write(answer.body)
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    # --- readers that don't read ----------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -123,6 +236,12 @@ class GuardedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._stop_write_timer()
 
+    # --- timers ---------------------------------------------------------------------------------------------------
+
+    def _start_head_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_late)
+
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -132,6 +251,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _stop_whole_timer(self) -> None:
+        if self._whole_timer is not None:
+            self._whole_timer.cancel()
+            self._whole_timer = None
 
     def _head_late(self) -> None:
         self._head_timer = None
@@ -172,6 +296,14 @@ class GuardedProtocol(HttpToolsProtocol):
             return begun, None
         return begun, sock
 
+    def take_small(self, scope: Scope, length: int) -> bytes | None:
+        """The body of the request of `scope`, if all of its `length` bytes are here."""
+        cycle = self.cycle
+        if cycle.scope is not scope or cycle.more_body or len(cycle.body) != length:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
     def show_life(self) -> None:
         """Say that the answer is being worked on. Only between the whole body and the answer."""
         if not self.transport.is_closing():
@@ -189,131 +321,6 @@ class GuardedProtocol(HttpToolsProtocol):
             # The parser still waits for the body that it never saw; a new one waits for the next request.
             self.parser = httptools.HttpRequestParser(self)
             self._awaits_head = True
-
-
-class BodySource(Protocol):
-    """Where a request's body comes from. For use in a thread: it blocks."""
-
-    left: int
-    """Bytes of it that have not been read."""
-
-    def readinto(self, view: memoryview) -> int:
-        """Fill the beginning of `view`; returns the bytes, 0 at the body's end.
-
-        Raises TimeoutError: nothing came for too long; ConnectionError: it ended early
-        """
-
-    def cut_off(self) -> None:
-        """Let no more bytes come: a thread that waits for them learns at once that the body ended early."""
-
-
-class _SocketSource:
-    def __init__(self, begun: bytes, sock: socket.socket | None, length: int, idle_s: float) -> None:
-        self._begun = memoryview(begun)[:length]
-        self._sock = sock
-        self.left = length
-        if sock is not None:
-            sock.settimeout(idle_s)
-
-    def readinto(self, view: memoryview) -> int:
-        view = view[: self.left]
-        if not view:
-            return 0
-        if self._begun:
-            count = min(len(view), len(self._begun))
-            view[:count] = self._begun[:count]
-            self._begun = self._begun[count:]
-        else:
-            assert self._sock is not None, "a body that is not all there has a socket"
-            count = self._sock.recv_into(view)
-            if count == 0:
-                raise ConnectionError("the connection ended before the body did")
-        self.left -= count
-        return count
-
-    def cut_off(self) -> None:
-        if self._sock is not None:
-            with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RD)
-
-
-class _LoopSource:
-    """Asks the event loop for each piece: for TLS, and for servers whose sockets can't be taken over."""
-
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, length: int, idle_s: float) -> None:
-        self._receive = receive
-        self._loop = loop
-        self._idle_s = idle_s
-        self._piece: Buffer = b""
-        self._ended = False
-        self._cut = False
-        self._waiting: asyncio.Task[Any] | None = None
-        self.left = length
-
-    def readinto(self, view: memoryview) -> int:
-        while not self._piece:
-            if self._ended:
-                if self.left:
-                    raise ConnectionError("the body ended before its announced length")
-                return 0
-            try:
-                message = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
-            except CancelledError:
-                raise ConnectionError("the body was cut off") from None
-            if message["type"] != "http.request":
-                raise ConnectionError("the connection ended before the body did")
-            self._ended = not message.get("more_body", False)
-            self._piece = memoryview(message.get("body", b""))
-        count = min(len(view), len(self._piece), self.left)
-        view[:count] = self._piece[:count]
-        self._piece = self._piece[count:]
-        self.left -= count
-        if count == 0 and len(view):
-            raise ConnectionError("the body is longer than announced")
-        return count
-
-    async def _next(self) -> Any:
-        self._waiting = asyncio.current_task()
-        if self._cut:
-            raise ConnectionError("the body was cut off")
-        return await asyncio.wait_for(self._receive(), self._idle_s)
-
-    def cut_off(self) -> None:
-        # From the loop's thread, as everything that cuts off is.
-        self._cut = True
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-
-@asynccontextmanager
-async def take_body(scope: Scope, receive: Receive, *, length: int, idle_s: float) -> AsyncIterator[BodySource]:
-    """The request's body, of exactly `length` bytes, for a thread to read.
-
-    Whoever leaves the block has stopped reading. If bytes are left then, the connection closes after the answer.
-    """
-    connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
-    taken = connection.take_socket(length) if connection is not None else None
-    if connection is None or taken is None:
-        yield _LoopSource(receive, asyncio.get_running_loop(), length, idle_s)
-        return
-    source = _SocketSource(*taken, length, idle_s)
-    try:
-        yield source
-    finally:
-        if taken[1] is not None:
-            taken[1].close()
-        connection.give_back(complete=source.left == 0)
-
-
-async def wait_showing_life(work: "asyncio.Future[Any]", scope: Scope, source: BodySource) -> None:
-    """Wait until `work` has ended, and tell the client every now and then that it goes on, once it sent everything.
-
-    What `work` raised stays in it; whoever is cancelled here has not cancelled it.
-    """
-    connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
-    while not (await asyncio.wait([work], timeout=INTERIM_EVERY_S))[0]:
-        if connection is not None and source.left == 0:
-            connection.show_life()
 
 
 # --- running ----------------------------------------------------------------------------------------------------
@@ -392,12 +399,24 @@ def run_server(app: ASGIApp, *, sock: socket.socket, started: Callable[[], None]
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whom to believe about a caller's address is nobody's question here, and asking it costs every call.
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
         limit_concurrency=CONNECTIONS_MAX,
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     _Server(config, started).run(sockets=[sock])
+
+
+def look_less_for_garbage() -> None:
+    """For a process that serves, once it is ready: what is there stays, and what requests make goes by itself.
+
+    Nearly everything goes with its last reference. The interpreter's search for cycles passes over all that is new
+    after every 700 objects, which is several times in a commit of a thousand files.
+    """
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)
 
 
 def exit_with_parent() -> None:

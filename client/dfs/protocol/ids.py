@@ -6,8 +6,8 @@ that nobody has to be asked for the next one. The time inside an id decides only
 Source of the layout: RFC 9562, UUID version 7 (without its version bits).
 """
 
+import os
 import re
-import secrets
 from collections.abc import Callable
 
 ID_BYTES = 16
@@ -15,7 +15,7 @@ _RANDOM_BYTES = 10
 _PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
-def new_id(now_ms: int, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str:
+def new_id(now_ms: int, random_bytes: Callable[[int], bytes] = os.urandom) -> str:
     """Mint an identifier: 32 lower-case hex digits.
 
     now_ms        milliseconds since the epoch, as the namenode counts them; 0 <= now_ms < 2**48

@@ -3,18 +3,27 @@
 Names are UTF-8 as given, without normalisation: two names that look alike may differ, as in any Unix file system.
 """
 
+import re
+
 from dfs.protocol.errors import InvalidName
 
 NAME_BYTES_MAX = 255
 PATH_BYTES_MAX = 4096
 DEPTH_MAX = 128
 
+_forbidden = re.compile("[\x00-\x1f\x7f-\x9f/]").search
+"""Control characters and the slash."""
+
+
+_plain = re.compile("(?:/[!-.0-~][ -.0-~]{0,254})+").fullmatch
+"""A path in canonical spelling, of ASCII names; `.` and `..` have this form, too."""
+
 
 def check_name(name: str) -> str:
     """Return `name` if a directory entry may be called that. Raises InvalidName, which says why not."""
     if name in ("", ".", ".."):
         raise InvalidName(f"{name!r} can't be the name of a file or directory")
-    if any(character < " " or "\x7f" <= character <= "\x9f" or character == "/" for character in name):
+    if _forbidden(name):
         raise InvalidName(f"the name {name!r} has a control character or a slash; rename it")
     try:
         size = len(name.encode())
@@ -39,7 +48,9 @@ def split_path(path: str) -> tuple[str, ...]:
     parts = path.removeprefix("/").removesuffix("/").split("/")
     if len(parts) > DEPTH_MAX:
         raise InvalidName(f"the path {path[:40]!r}… has {len(parts)} levels; at most {DEPTH_MAX} are allowed")
-    return tuple(check_name(part) for part in parts)
+    for part in parts:
+        check_name(part)
+    return tuple(parts)
 
 
 def join_path(parts: tuple[str, ...]) -> str:
@@ -49,4 +60,6 @@ def join_path(parts: tuple[str, ...]) -> str:
 
 def canonical_path(path: str) -> str:
     """The one spelling of `path`: absolute, no trailing slash. Raises InvalidName."""
+    if len(path) <= PATH_BYTES_MAX and _plain(path) and "/." not in path and path.count("/") <= DEPTH_MAX:
+        return path
     return join_path(split_path(path))

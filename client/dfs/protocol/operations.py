@@ -21,6 +21,10 @@ A = TypeVar("A")
 BODY_BYTES_MAX = 16 << 20
 """The largest JSON body; ITEMS_MAX actions with long paths fit into it."""
 
+RANGES_MAX = 256
+RANGES_BYTES_MAX = 4 << 20
+"""Of one GET that names ranges: its head stays well below what a server takes, and its answer is one piece."""
+
 
 @dataclass(frozen=True)
 class Operation(Generic[Q, A]):
@@ -135,7 +139,8 @@ PUT_CHUNK = Operation(
 GET_CHUNK = Operation(
     "get_chunk", "datanode", "GET", "/v1/chunks/{chunk}", m.Empty, m.Empty, True,
     "Verified bytes. Query: `offset`, `length`, and `mode`: `exact`, `blocks`, or `table` (the table, then blocks); or "
-    "only `mode=hints`: the recovery hints, for whoever may read all of the chunk.",
+    "`mode=blocks` and `ranges=0-16384,49152-65536`: runs of whole blocks, in order, one behind the other; or only "
+    "`mode=hints`: the recovery hints, for whoever may read all of the chunk.",
     (e.NotPermitted, e.ReplicaNotFound, e.CorruptReplica, e.RangeNotSatisfiable), body="bytes",
 )  # fmt: skip
 METADATA_PARTS = Operation(

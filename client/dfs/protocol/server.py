@@ -3,6 +3,10 @@
 Separate from the roles because how a request is decoded, bounded and answered is the same for every operation, and
 from `guard` because this half is plain ASGI and runs on any ASGI server. Everything outside `/v1` goes to the role's
 own Starlette app.
+
+There are two ways in. ASGI takes every request. A server that has a small JSON call in its hands whole may also ask
+for the answer directly (`WholeCalls`): most calls are small, and the messages and the task of ASGI cost more than what
+they ask for. Both ways meet in `_ProtocolApp._begin` and `_as_answered`, so that they mean the same.
 """
 
 import asyncio
@@ -12,12 +16,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from dfs.protocol import PROTOCOL_VERSION
 from dfs.protocol import errors as e
+from dfs.protocol.digests import Buffer
 from dfs.protocol.ids import is_id
 from dfs.protocol.operations import (
     BODY_BYTES_MAX,
@@ -42,6 +47,8 @@ IDLE_BODY_S = 60.0
 DRAIN_S = 1.0
 DRAIN_BYTES_MAX = 64 << 20
 """After a refusal the rest of a body is read and thrown away this long, so that the answer is not lost to a reset."""
+WHOLE_BYTES_MAX = 64 << 10
+"""The largest body that is small: what a connection holds without flow control."""
 RETRY_AFTER_S = (1, 4)
 """Bounds of the jittered Retry-After that goes with a 503."""
 
@@ -82,11 +89,49 @@ def content_length(scope: Scope) -> int | None:
     return int(text)
 
 
-async def send_answer(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
-    """Send a whole JSON answer."""
-    start = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": start})
-    await send({"type": "http.response.body", "body": body})
+class Answer(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    body: Buffer
+    headers: Headers = ()
+    """Beside its type and its length."""
+    content_type: bytes = b"application/json"
+
+
+class WholeCalls:
+    """An app that also answers small JSON calls directly, for a server that has them whole. Not to be instantiated."""
+
+    def takes_whole(self, scope: Scope) -> bool:
+        """Whether `call_whole` takes the request with this head, once its body is there."""
+        raise NotImplementedError
+
+    def call_whole(self, scope: Scope, body: bytes) -> Answer | Awaitable[Answer]:
+        """Do the call of such a request. Raises nothing but CancelledError: errors are answers."""
+        raise NotImplementedError
+
+
+def refusal(error: e.DfsError) -> Answer:
+    """An error as the protocol describes it."""
+    headers = [(b"retry-after", b"%d" % random.randint(*RETRY_AFTER_S))] if error.status == 503 else []
+    return Answer(error.status, error_to_bytes(error), headers)
+
+
+def is_small(scope: Scope) -> bool:
+    """Whether the body is announced as at most WHOLE_BYTES_MAX bytes; one without a length may be of any."""
+    text = header(scope, "content-length")
+    return text is not None and text.isdigit() and len(text) < 20 and int(text) <= WHOLE_BYTES_MAX
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send a whole answer."""
+    start = [
+        (b"content-type", answer.content_type),
+        (b"content-length", b"%d" % len(answer.body)),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": start})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 async def send_error(send: Send, error: e.DfsError, *, unread: Receive | None = None) -> None:
@@ -95,16 +140,15 @@ async def send_error(send: Send, error: e.DfsError, *, unread: Receive | None = 
     unread  given when the request's body was not read: the connection will be closed, after a moment in which what
             is still coming is thrown away; otherwise the reset would destroy the answer on its way
     """
-    body = error_to_bytes(error)
+    status, body, more, _ = refusal(error)
     headers: list[tuple[bytes, bytes]] = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
+        *more,
     ]
-    if error.status == 503:
-        headers.append((b"retry-after", b"%d" % random.randint(*RETRY_AFTER_S)))
     if unread is not None:
         headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": unread is not None})
     if unread is not None:
         await throw_away(unread)
@@ -146,7 +190,9 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     size = 0
     while True:
         try:
-            message = await asyncio.wait_for(receive(), IDLE_BODY_S)
+            # Not wait_for: that makes a task for each piece.
+            async with asyncio.timeout(IDLE_BODY_S):
+                message = await receive()
         except TimeoutError:
             raise e.InvalidRequest(f"the body paused for more than {IDLE_BODY_S:.0f} s") from None
         if message["type"] != "http.request":
@@ -184,7 +230,7 @@ def protocol_app(
     return _ProtocolApp(handlers, bytes_handlers or {}, otherwise, observe)
 
 
-class _ProtocolApp:
+class _ProtocolApp(WholeCalls):
     """Finds the operation of a call, decodes, calls, answers: the same way for each of them."""
 
     def __init__(
@@ -250,23 +296,58 @@ class _ProtocolApp:
             caller = _caller(scope)
             body = await read_body(scope, receive, BODY_BYTES_MAX)
             unread = None
-            try:
-                request = route.decoder.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise e.InvalidRequest(f"{route.operation.name}: malformed request: {error}") from None
-            answer = route.handler(request, caller)
+            answer = self._begin(route, caller, body)
             if isinstance(answer, Awaitable):
                 answer = await answer
-            await send_answer(send, 200, self._encoder.encode(answer))
-        except e.DfsError as error:
+            await send_answer(send, Answer(200, self._encoder.encode(answer)))
+        except Exception as failure:
+            error = _as_answered(route, failure)
             outcome = error.code
             await send_error(send, error, unread=unread)
-        except Exception:
-            outcome = e.DfsError.code
-            logger.exception("the operation %s failed", route.operation.name)
-            await send_error(send, e.DfsError("internal error; the server's log says more"), unread=unread)
         finally:
             self._observe(route.operation.name, _now() - started, outcome)
+
+    def _begin(self, route: _Route, caller: Caller, body: bytes) -> Any:
+        """Decode and call: the response, or an awaitable of it."""
+        try:
+            request = route.decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise e.InvalidRequest(f"{route.operation.name}: malformed request: {error}") from None
+        return route.handler(request, caller)
+
+    # --- whole calls, without ASGI --------------------------------------------------------------------------------
+
+    def takes_whole(self, scope: Scope) -> bool:
+        if (scope["method"], scope["path"]) not in self._routes:
+            return False
+        return is_small(scope)
+
+    def call_whole(self, scope: Scope, body: bytes) -> Answer | Awaitable[Answer]:
+        route = self._routes[scope["method"], scope["path"]]
+        started = _now()
+        try:
+            answer = self._begin(route, _caller(scope), body)
+            if isinstance(answer, Awaitable):
+                return self._wait_whole(route, answer, started)
+            whole, outcome = Answer(200, self._encoder.encode(answer)), "ok"
+        except Exception as failure:
+            error = _as_answered(route, failure)
+            whole, outcome = refusal(error), error.code
+        self._observe(route.operation.name, _now() - started, outcome)
+        return whole
+
+    async def _wait_whole(self, route: _Route, answer: Awaitable[Any], started: float) -> Answer:
+        outcome = "ok"
+        try:
+            return Answer(200, self._encoder.encode(await answer))
+        except Exception as failure:
+            error = _as_answered(route, failure)
+            outcome = error.code
+            return refusal(error)
+        finally:
+            self._observe(route.operation.name, _now() - started, outcome)
+
+    # --- bodies of bytes ------------------------------------------------------------------------------------------
 
     async def _call_bytes(self, method: str, chunk: str, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._chunk_routes.get(method)
@@ -288,6 +369,14 @@ class _ProtocolApp:
             await send_error(send, e.DfsError("internal error; the server's log says more"), unread=receive)
         finally:
             self._observe(found[0].name if found else "unknown", _now() - started, outcome)
+
+
+def _as_answered(route: _Route, failure: Exception) -> e.DfsError:
+    """What the caller is told of a failure; a bug is logged, and is none of his business."""
+    if isinstance(failure, e.DfsError):
+        return failure
+    logger.error("the operation %s failed", route.operation.name, exc_info=failure)
+    return e.DfsError("internal error; the server's log says more")
 
 
 def _now() -> float:

@@ -8,7 +8,6 @@ are refused, so that a misspelt setting never passes for a default.
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -95,6 +94,8 @@ def load(
 
 
 def _read_table(config: str, role: str) -> Mapping[str, Any]:
+    import tomllib
+
     try:
         with open(config, "rb") as file:
             document = tomllib.load(file)

@@ -8,24 +8,22 @@ What a failure means is decided here, once: no connection, or not one byte of th
 later: OutcomeUnknown. An answer that is an error of the protocol is raised as that error.
 """
 
-import http.client
-import socket
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
 from dfs.protocol import PROTOCOL_VERSION
 from dfs.protocol.chunk_format import encode_wire_footer, wire_size
-from dfs.protocol.connections import Connection, IdleConnections, readable
+from dfs.protocol.connections import IdleConnections
 from dfs.protocol.digests import Buffer
-from dfs.protocol.errors import BadAnswer, DfsError, InvalidRequest, NotSent, OutcomeUnknown
+from dfs.protocol.errors import BadAnswer, DfsError, NotSent, OutcomeUnknown
+from dfs.protocol.exchange import JOIN_BYTES_MAX, Connection, Head, address, connect, request_head
 from dfs.protocol.hints import HINTS_MAX
-from dfs.protocol.interim import Patience, waiting_for_answer
+from dfs.protocol.in_flight import InFlight
+from dfs.protocol.interim import Patience
 from dfs.protocol.messages import StoredChunk
 from dfs.protocol.operations import (
     GET_CHUNK,
@@ -43,6 +41,10 @@ from dfs.protocol.operations import (
 Q = TypeVar("Q")
 A = TypeVar("A")
 ANSWER_BYTES_MAX = 256 << 20
+ERROR_BYTES_MAX = 1 << 20
+"""Of an answer that is an error, where the other answers are bytes of a chunk."""
+HEADS_MAX = 1024
+"""Beginnings of requests that are kept: one for each server and operation."""
 RECEIPTS_STEP_S = 1.5
 """More for each datanode behind the one whose receipts are awaited: its answer must still travel back in time."""
 SILENCE_STEP_S = 1.0
@@ -64,37 +66,6 @@ def _decode(decode: Callable[[bytes], A], body: bytes) -> A:
         return decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadAnswer(f"an answer that is not of the dfs protocol: {error}") from None
-
-
-class InFlight:
-    """A request of one thread that another thread may give up: the first one then meets OutcomeUnknown at once."""
-
-    def __init__(self) -> None:
-        self._gate = threading.Lock()
-        self._sock: socket.socket | None = None
-        self.given_up = False
-
-    def begin(self, sock: socket.socket) -> None:
-        """The request goes out here. Raises OutcomeUnknown: it was given up before."""
-        with self._gate:
-            if self.given_up:
-                raise OutcomeUnknown("the request was given up", given_up=True)
-            self._sock = sock
-
-    def end(self) -> bool:
-        """The answer is complete, and the connection is used for other things from now on. False: given up."""
-        with self._gate:
-            self._sock = None
-            return not self.given_up
-
-    def give_up(self) -> None:
-        """Nobody wants the answer any more. Only this request's connection is cut."""
-        with self._gate:
-            self.given_up = True
-            if self._sock is not None:
-                # The plain socket's: that of TLS would talk to the peer, and belongs to the other thread.
-                with suppress(OSError):
-                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
 class Transport:
@@ -123,6 +94,7 @@ class Transport:
         self.call_timeout_s = call_timeout_s
         self.no_progress_s = no_progress_s
         self.receipts_s = receipts_s
+        self._heads: dict[tuple[str, str], bytes] = {}
         self._pool = IdleConnections()
         weakref.finalize(self, self._pool.close)
 
@@ -136,79 +108,75 @@ class Transport:
         Raises  the peer's error; NotSent, OutcomeUnknown, BadAnswer
         """
         body = _encoder.encode(request)
-        headers = self._headers() | {"content-type": "application/json"}
+        head = b"%scontent-length: %d\r\n\r\n" % (self._call_head(base_url, operation), len(body))
         timeout_s = self.call_timeout_s if timeout_s is None else timeout_s
         reused = self._pool.take(base_url)
         if reused is not None:
             try:
-                return self._call_on(reused, base_url, operation, body, headers, timeout_s)
+                return self._call_on(reused, base_url, operation, head, body, timeout_s)
             except OutcomeUnknown as error:
                 # The peer may have closed the idle connection at this very moment. Nothing of an answer came;
                 # what may be repeated is repeated once, on a connection of its own. A peer that is merely silent
                 # has had its time. What has an effect is repeated by those who must know that it was in doubt.
                 if not operation.idempotent or error.detail.get("stalled") or hasattr(request, "op_id"):
                     raise
-        return self._call_on(self._connect(base_url), base_url, operation, body, headers, timeout_s)
+        return self._call_on(self._connect(base_url), base_url, operation, head, body, timeout_s)
 
     def _call_on(
         self,
         connection: Connection,
         base_url: str,
         operation: Operation[Q, A],
+        head: bytes,
         body: bytes,
-        headers: dict[str, str],
         timeout_s: float,
     ) -> A:
         with _closed_on_failure(connection, base_url):
-            _sock(connection).settimeout(timeout_s)
+            connection.set_timeout(timeout_s)
             try:
-                connection.request(operation.method, operation.path, body, headers)
+                connection.send(head, body)
             except (BrokenPipeError, ConnectionResetError):
                 # The peer stopped listening in mid-request; often it said why before.
-                if not readable(_sock(connection), 0.1):
+                if not connection.readable(0.1):
                     raise
-            status, answer = self._read_answer(connection, base_url)
+            status, answer = self._read_answer(connection, base_url, Patience(timeout_s, timeout_s))
         if status != 200:
             raise error_from_bytes(status, answer)
         return _decode(operation.decode or _decoder(operation.response), answer)
 
-    def _read_answer(self, connection: Connection, base_url: str) -> tuple[int, bytes]:
+    def _read_answer(
+        self, connection: Connection, base_url: str, waiting: Patience, *, body_too: bool = False
+    ) -> tuple[int, bytes]:
         """Status and whole body of the answer; the connection goes back to the pool if it may."""
-        response = connection.getresponse()
-        length = response.length
-        if length is None or length > ANSWER_BYTES_MAX:
-            raise BadAnswer(f"{base_url} answered without a length, or with too long a one: is it a dfs server?")
-        answer = response.read()
-        if len(answer) != length:
-            raise OutcomeUnknown(f"{base_url} ended its answer early")
-        self._give_back(connection, response, base_url)
-        return response.status, answer
+        head = connection.read_head(waiting, body_too=body_too)
+        _check_length(head, base_url, ANSWER_BYTES_MAX)
+        answer = bytes(connection.read())
+        self._pool.give(base_url, connection)
+        return head.status, answer
 
-    def _give_back(self, connection: Connection, response: http.client.HTTPResponse, base_url: str) -> None:
-        if response.will_close:
-            connection.close()
-        else:
-            self._pool.give(base_url, connection)
+    def _call_head(self, base_url: str, operation: Operation[Q, A]) -> bytes:
+        """The beginning of a call, as it always is."""
+        key = (base_url, operation.path)
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= HEADS_MAX:
+                self._heads.clear()
+            fields = self._headers() | {"content-type": "application/json"}
+            head = request_head(operation.method, operation.path, address(base_url).authority, fields)
+            self._heads[key] = head
+        return head
 
     def _headers(self) -> dict[str, str]:
         return {HEADER_PROTOCOL: str(PROTOCOL_VERSION), HEADER_PRINCIPAL: self.principal}
 
     def _connect(self, base_url: str) -> Connection:
-        url = urlsplit(base_url)
-        kinds: dict[str, type[Connection]] = {
-            "http": http.client.HTTPConnection,
-            "https": http.client.HTTPSConnection,
-        }
-        if url.scheme not in kinds or not url.hostname:
-            raise InvalidRequest(f"{base_url!r} is not the URL of a dfs server; it looks like http://host:port")
-        connection = kinds[url.scheme](url.hostname, url.port, timeout=self.connect_timeout_s)
         try:
-            connection.connect()
+            return connect(base_url, self.connect_timeout_s)
         except OSError as error:
-            connection.close()
+            if isinstance(error, DfsError):
+                raise
             why = error.strerror or str(error) or type(error).__name__
             raise NotSent(f"can't reach {base_url} ({why.lower()})", url=base_url) from None
-        return connection
 
     def begin_put(
         self,
@@ -223,24 +191,25 @@ class Transport:
     ) -> "OutgoingChunk":
         """Connect and announce a chunk of `length` bytes. Raises NotSent.
 
+        A small one is announced together with its last bytes.
+
         hop, behind   members of the chain before and behind the one at `base_url`
         hints_length  bytes of the hints that the wire footer will carry
         """
         connection = self._pool.take(base_url) or self._connect(base_url)
         with _closed_on_failure(connection, base_url):
             waiting = patience(self.no_progress_s, self.receipts_s, behind)
-            _sock(connection).settimeout(waiting.silence_s)
-            connection.putrequest(PUT_CHUNK.method, PUT_CHUNK.path.format(chunk=chunk), skip_accept_encoding=True)
-            for name, value in self._headers().items():
-                connection.putheader(name, value)
-            connection.putheader(HEADER_CAPABILITY, capability)
-            connection.putheader(HEADER_LENGTH, str(length))
-            connection.putheader(HEADER_HOP, str(hop))
+            connection.set_timeout(waiting.silence_s)
+            fields = self._headers() | {HEADER_CAPABILITY: capability, HEADER_LENGTH: str(length), HEADER_HOP: str(hop)}
             if hints_length:
-                connection.putheader(HEADER_HINTS, str(hints_length))
-            connection.putheader("content-length", str(wire_size(length, hints_length)))
-            connection.endheaders()
-        return OutgoingChunk(self, connection, base_url, waiting)
+                fields[HEADER_HINTS] = str(hints_length)
+            body_length = wire_size(length, hints_length)
+            fields["content-length"] = str(body_length)
+            path = PUT_CHUNK.path.format(chunk=chunk)
+            head = request_head(PUT_CHUNK.method, path, address(base_url).authority, fields) + b"\r\n"
+            outgoing = OutgoingChunk(self, connection, base_url, waiting, head, body_length)
+            outgoing.begin()
+        return outgoing
 
     def put_chunk(
         self,
@@ -296,17 +265,46 @@ class Transport:
         flight  by which another thread may give the request up
         Raises  the datanode's error; NotSent; OutcomeUnknown: it ended early or stalled; BadAnswer: another length
         """
-        path = f"{GET_CHUNK.path.format(chunk=chunk)}?offset={offset}&length={length}&mode={mode}"
-        connection, response = self._get(base_url, path, capability, flight)
+        query = f"offset={offset}&length={length}&mode={mode}"
+        self._get_into(base_url, chunk, query, capability, into, flight)
+
+    def get_ranges(
+        self,
+        base_url: str,
+        *,
+        chunk: str,
+        capability: str,
+        ranges: Sequence[tuple[int, int]],
+        into: memoryview,
+        flight: InFlight | None = None,
+    ) -> None:
+        """Fill `into` with whole blocks of a chunk: those of each range [start, end), one range behind the other.
+
+        ranges  in order, without overlaps; at most RANGES_MAX and RANGES_BYTES_MAX
+        Raises  as `get_chunk` does
+        """
+        spelled = ",".join([f"{start}-{end}" for start, end in ranges])
+        self._get_into(base_url, chunk, f"mode=blocks&ranges={spelled}", capability, [into], flight)
+
+    def _get_into(
+        self,
+        base_url: str,
+        chunk: str,
+        query: str,
+        capability: str,
+        into: Sequence[memoryview],
+        flight: InFlight | None,
+    ) -> None:
+        path = f"{GET_CHUNK.path.format(chunk=chunk)}?{query}"
+        connection, answered = self._get(base_url, path, capability, flight)
         with _closed_on_failure(connection, base_url):
             expected = sum(len(view) for view in into)
-            if response.length != expected:
-                raise BadAnswer(f"{base_url} answered {response.length} bytes of a chunk instead of {expected}")
+            if answered != expected:
+                raise BadAnswer(f"{base_url} answered {answered} bytes of a chunk instead of {expected}")
             for view in into:
-                _fill(response, view, base_url)
-            response.close()
+                connection.read_into(view)
         if flight is None or flight.end():
-            self._give_back(connection, response, base_url)
+            self._pool.give(base_url, connection)
         else:
             connection.close()
 
@@ -317,53 +315,47 @@ class Transport:
         Raises      the datanode's error; NotSent; OutcomeUnknown: it ended early or stalled; BadAnswer: too long
         """
         path = f"{GET_CHUNK.path.format(chunk=chunk)}?mode=hints"
-        connection, response = self._get(base_url, path, capability, None)
+        connection, answered = self._get(base_url, path, capability, None)
         with _closed_on_failure(connection, base_url):
-            if response.length is None or response.length > HINTS_MAX:
-                raise BadAnswer(f"{base_url} answered {response.length} bytes of hints; there are at most {HINTS_MAX}")
-            hints = bytearray(response.length)
-            _fill(response, memoryview(hints), base_url)
-            response.close()
-        self._give_back(connection, response, base_url)
-        return bytes(hints)
+            if answered > HINTS_MAX:
+                raise BadAnswer(f"{base_url} answered {answered} bytes of hints; there are at most {HINTS_MAX}")
+            hints = bytes(connection.read())
+        self._pool.give(base_url, connection)
+        return hints
 
-    def _get(
-        self, base_url: str, path: str, capability: str, flight: InFlight | None
-    ) -> tuple[Connection, http.client.HTTPResponse]:
-        """Ask for a part of a chunk, and get an answer whose body is still to be read. Raises as `get_chunk` does."""
-        headers = self._headers() | {HEADER_CAPABILITY: capability}
+    def _get(self, base_url: str, path: str, capability: str, flight: InFlight | None) -> tuple[Connection, int]:
+        """Ask for a part of a chunk: the connection and the length of a body that is still to be read.
+
+        Raises as `get_chunk` does.
+        """
+        fields = self._headers() | {HEADER_CAPABILITY: capability}
+        request = request_head(GET_CHUNK.method, path, address(base_url).authority, fields) + b"\r\n"
         connection = self._pool.take(base_url)
-        response: http.client.HTTPResponse | None = None
+        head: Head | None = None
         if connection is not None:
             try:
-                response = self._ask(connection, base_url, path, headers, flight)
+                head = self._ask(connection, base_url, request, flight)
             except OutcomeUnknown as error:
                 if error.detail.get("stalled"):
                     raise
-        if connection is None or response is None:
+        if connection is None or head is None:
             connection = self._connect(base_url)
-            response = self._ask(connection, base_url, path, headers, flight)
+            head = self._ask(connection, base_url, request, flight)
         with _closed_on_failure(connection, base_url):
-            if response.status != 200:
-                body = response.read(1 << 20)
+            length = _check_length(head, base_url, ANSWER_BYTES_MAX if head.status == 200 else ERROR_BYTES_MAX)
+            if head.status != 200:
+                body = bytes(connection.read())
                 connection.close()
-                raise error_from_bytes(response.status, body)
-        return connection, response
+                raise error_from_bytes(head.status, body)
+        return connection, length
 
-    def _ask(
-        self,
-        connection: Connection,
-        base_url: str,
-        path: str,
-        headers: dict[str, str],
-        flight: InFlight | None,
-    ) -> http.client.HTTPResponse:
+    def _ask(self, connection: Connection, base_url: str, request: bytes, flight: InFlight | None) -> Head:
         with _closed_on_failure(connection, base_url):
             if flight is not None:
-                flight.begin(_sock(connection))
-            _sock(connection).settimeout(self.no_progress_s)
-            connection.request(GET_CHUNK.method, path, headers=headers)
-            return connection.getresponse()
+                flight.begin(connection.connected())
+            connection.set_timeout(self.no_progress_s)
+            connection.send(request)
+            return connection.read_head(Patience(self.no_progress_s, self.no_progress_s))
 
 
 def patience(no_progress_s: float, receipts_s: float, behind: int) -> Patience:
@@ -375,19 +367,13 @@ def patience(no_progress_s: float, receipts_s: float, behind: int) -> Patience:
     return Patience(no_progress_s + SILENCE_STEP_S * behind, receipts_s + RECEIPTS_STEP_S * behind)
 
 
-def _fill(response: http.client.HTTPResponse, view: memoryview, base_url: str) -> None:
-    done = 0
-    while done < len(view):
-        count = response.readinto(view[done:])
-        if not count:
-            raise OutcomeUnknown(f"{base_url} ended its answer early", url=base_url)
-        done += count
-
-
-def _sock(connection: Connection) -> socket.socket:
-    sock: socket.socket | None = connection.sock
-    assert sock is not None, "a connection is connected before it is used"
-    return sock
+def _check_length(head: Head, base_url: str, most: int) -> int:
+    """The length of an answer's body. Raises BadAnswer: none is told in our way, or it is more than `most`."""
+    if head.length is None or head.length > most:
+        raise BadAnswer(
+            f"{base_url} answered {head.status} without a length, or with too long a one: is it a dfs server?"
+        )
+    return head.length
 
 
 @contextmanager
@@ -398,7 +384,7 @@ def _closed_on_failure(connection: Connection, base_url: str) -> Iterator[None]:
     except TimeoutError:
         connection.close()
         raise OutcomeUnknown(f"{base_url} made no progress in time", url=base_url, stalled=True) from None
-    except (http.client.HTTPException, OSError) as error:
+    except OSError as error:
         connection.close()
         if isinstance(error, DfsError):
             raise
@@ -412,31 +398,53 @@ def _closed_on_failure(connection: Connection, base_url: str) -> Iterator[None]:
 class OutgoingChunk:
     """A PUT in progress: pieces go out as they come; the answer comes when all of them have been sent."""
 
-    def __init__(self, transport: Transport, connection: Connection, base_url: str, waiting: Patience) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        connection: Connection,
+        base_url: str,
+        waiting: Patience,
+        head: bytes,
+        body_length: int,
+    ) -> None:
         self._transport = transport
         self._waiting = waiting
         self._connection = connection
+        self._held = bytearray(head)
+        """Not yet sent: a small request leaves as one, when it is complete."""
+        self._held_until = len(head) + body_length if len(head) + body_length <= JOIN_BYTES_MAX else 0
         self.base_url = base_url
+
+    def begin(self) -> None:
+        """Send the announcement of a chunk that is not small."""
+        if not self._held_until:
+            self._connection.send(self._held)
+            self._held = bytearray()
 
     def send(self, piece: Buffer) -> None:
         """Send the next bytes of the body.
 
         Raises  the datanode's error, if it answered before the end; OutcomeUnknown: no progress, or broken
         """
-        sock = self._connection.sock
-        if sock is None:
+        if self._held_until:
+            self._held += piece
+            if len(self._held) < self._held_until:
+                return
+            piece, self._held, self._held_until = self._held, bytearray(), 0
+        self._send(piece)
+
+    def _send(self, piece: Buffer) -> None:
+        if self._connection.sock is None:
             raise OutcomeUnknown(f"the connection to {self.base_url} is closed", url=self.base_url)
-        if readable(sock, 0):
+        if self._connection.readable(0):
             self._early_answer()
-        view = memoryview(piece).cast("B")
         try:
-            while view:
-                view = view[sock.send(view) :]
+            self._connection.send(memoryview(piece).cast("B"))
         except TimeoutError:
             self.abort()
             raise OutcomeUnknown(f"{self.base_url} made no progress in time", url=self.base_url, stalled=True) from None
         except OSError as error:
-            if readable(sock, 0.1):
+            if self._connection.readable(0.1):
                 self._early_answer()
             self.abort()
             raise OutcomeUnknown(f"the connection to {self.base_url} broke ({error})", url=self.base_url) from None
@@ -444,15 +452,19 @@ class OutgoingChunk:
     def _early_answer(self) -> None:
         """The peer answers before it has everything: an error, or the connection's end."""
         with _closed_on_failure(self._connection, self.base_url):
-            response = self._connection.getresponse()
-            body = response.read(1 << 20)
+            head = self._connection.read_head(self._waiting)
+            _check_length(head, self.base_url, ERROR_BYTES_MAX)
+            body = bytes(self._connection.read())
             self._connection.close()
-        raise error_from_bytes(response.status, body)
+        raise error_from_bytes(head.status, body)
 
     def finish(self) -> StoredChunk:
         """Wait for the receipts, as long as the datanode shows that it is alive. Raises as `send` does."""
-        with _closed_on_failure(self._connection, self.base_url), waiting_for_answer(self._connection, self._waiting):
-            status, answer = self._transport._read_answer(self._connection, self.base_url)
+        if self._held:
+            held, self._held, self._held_until = self._held, bytearray(), 0
+            self._send(held)
+        with _closed_on_failure(self._connection, self.base_url):
+            status, answer = self._transport._read_answer(self._connection, self.base_url, self._waiting, body_too=True)
         if status != 201:
             raise error_from_bytes(status, answer)
         return _decode(_decoder(StoredChunk), answer)

@@ -5,13 +5,15 @@ happened. What memory holds is answered on the event loop at once; whatever may 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
+from dfs.protocol.bodies import send_whole
 from dfs.protocol.capability import REPAIR_PRINCIPAL, Capability, check_capability
 from dfs.protocol.chunk_format import block_range
 from dfs.protocol.digests import BLOCK_SIZE, Buffer
@@ -23,8 +25,8 @@ from dfs.protocol.errors import (
     RangeNotSatisfiable,
     Unavailable,
 )
-from dfs.protocol.operations import HEADER_CAPABILITY
-from dfs.protocol.server import Receive, Scope, Send, cut_off, header
+from dfs.protocol.operations import HEADER_CAPABILITY, RANGES_BYTES_MAX, RANGES_MAX
+from dfs.protocol.server import Answer, Receive, Scope, Send, cut_off, header
 from dfs_datanode.chunk_file import ChunkReader
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.disk import is_short_of_means
@@ -40,6 +42,8 @@ ON_LOOP_MAX = 128 * 1024
 PAUSE_MAX_S = 2.0
 """The longest that a repair waits for its next piece: the puller takes a longer silence for a failure."""
 
+_RANGES = re.compile("[0-9]{1,18}-[0-9]{1,18}(?:,[0-9]{1,18}-[0-9]{1,18})*")
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Mode = Literal["exact", "blocks", "table", "hints"]
@@ -52,6 +56,8 @@ class Wanted:
     offset: int
     length: int
     mode: Mode
+    ranges: tuple[tuple[int, int], ...] = ()
+    """Start and end of each, instead of `offset` and `length`."""
 
 
 class GetChunk:
@@ -124,13 +130,23 @@ class GetChunk:
             reader = await self._in_thread(self._store.open, chunk)
         if wanted.mode == "hints":
             check_whole(capability, reader.length)
-            await self._send_whole(send, await self._in_thread(reader.read_hints))
+            await self._send_whole(scope, send, await self._in_thread(reader.read_hints))
+            return
+        if wanted.ranges:
+            check_ranges(wanted.ranges, capability, reader.length)
+            body = await self._in_thread(_read_ranges, reader, wanted.ranges)
+            await self._send_whole(scope, send, body)
+            self._limit_for(capability, len(body))
             return
         start, end = check_range(wanted, capability, reader.length)
         first_start, first_end = _piece(start, end, start, reader.length)
         # The first piece is read before the answer begins, so that a bad replica is an error and not a short body.
         piece = await self._read(reader, first_start, first_end)
         prefix = reader.table if wanted.mode == "table" else b""
+        if first_end >= end and not prefix:
+            await self._send_whole(scope, send, memoryview(piece)[start - first_start : end - first_start])
+            self._limit_for(capability, end - start)
+            return
         await self._begin(send, len(prefix) + end - start)
         if prefix:
             await send({"type": "http.response.body", "body": prefix, "more_body": True})
@@ -168,10 +184,9 @@ class GetChunk:
         headers = [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % length)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    async def _send_whole(self, send: Send, body: bytes) -> None:
-        await self._begin(send, len(body))
+    async def _send_whole(self, scope: Scope, send: Send, body: Buffer) -> None:
         self.bytes_sent += len(body)
-        await send({"type": "http.response.body", "body": body})
+        await send_whole(scope, send, Answer(200, body, content_type=b"application/octet-stream"))
 
     def _limit_for(self, capability: Capability, count: int) -> float:
         """The seconds to wait after so many bytes: only repairs have a limit."""
@@ -208,6 +223,8 @@ def read_query(query: bytes) -> Wanted:
         return Wanted(0, 0, "hints")
     if mode not in ("exact", "blocks", "table"):
         raise InvalidRequest(f"mode is exact, blocks, table or hints, not {mode!r}")
+    if "ranges" in fields:
+        return Wanted(0, 0, "blocks", _ranges(fields["ranges"], mode))
     numbers = []
     for name in ("offset", "length"):
         text = fields.get(name, "")
@@ -235,6 +252,40 @@ def check_range(wanted: Wanted, capability: Capability, chunk_length: int) -> tu
             "ask the namenode for them, or read exactly what it allows"
         )
     return start, end
+
+
+def _ranges(text: str, mode: str) -> tuple[tuple[int, int], ...]:
+    if mode != "blocks":
+        raise InvalidRequest(f"ranges are of whole blocks; the mode is blocks, not {mode!r}")
+    if not _RANGES.fullmatch(text) or text.count(",") >= RANGES_MAX:
+        raise InvalidRequest(f"ranges look like 0-16384,49152-65536; there are at most {RANGES_MAX}")
+    found = []
+    for part in text.split(","):
+        start, _, end = part.partition("-")
+        found.append((int(start), int(end)))
+    return tuple(found)
+
+
+def check_ranges(ranges: Sequence[tuple[int, int]], capability: Capability, chunk_length: int) -> None:
+    """Ranges are whole blocks, in order, without overlaps: no block is read twice for one request.
+
+    Raises  InvalidRequest; RangeNotSatisfiable: not within the chunk; NotPermitted: not within the capability
+    """
+    before = total = 0
+    for start, end in ranges:
+        whole = start % BLOCK_SIZE == 0 and (end % BLOCK_SIZE == 0 or end == chunk_length)
+        if not (before <= start < end and whole):
+            raise InvalidRequest(f"bytes {start} to {end}: ranges are whole blocks, in order, and do not overlap")
+        before = end
+        total += end - start
+    if total > RANGES_BYTES_MAX:
+        raise InvalidRequest(f"ranges of {total} bytes in all; at most {RANGES_BYTES_MAX} are answered at once")
+    start, end = ranges[0][0], ranges[-1][1]
+    check_range(Wanted(start, end - start, "exact"), capability, chunk_length)
+
+
+def _read_ranges(reader: ChunkReader, ranges: Sequence[tuple[int, int]]) -> bytes:
+    return b"".join([reader.read_blocks(start, end) for start, end in ranges])
 
 
 def check_whole(capability: Capability, chunk_length: int) -> None:

@@ -12,14 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
+from dfs.protocol.bodies import BodySource, send_whole, take_body, wait_showing_life
 from dfs.protocol.capability import check_capability
 from dfs.protocol.chunk_format import wire_size
 from dfs.protocol.errors import InvalidRequest, NotPermitted, NotSent, Unavailable
-from dfs.protocol.guard import BodySource, take_body, wait_showing_life
 from dfs.protocol.hints import HINTS_MAX
 from dfs.protocol.messages import CHUNK_SIZE_MAX, StoredChunk
 from dfs.protocol.operations import HEADER_CAPABILITY, HEADER_HINTS, HEADER_HOP, HEADER_LENGTH
-from dfs.protocol.server import Receive, Scope, Send, content_length, header, send_answer
+from dfs.protocol.server import Answer, Receive, Scope, Send, content_length, header
 from dfs.protocol.transport import Transport
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.membership import Membership, Standing
@@ -63,7 +63,7 @@ class PutChunk:
         async with take_body(scope, receive, length=body_bytes, idle_s=self._idle_s) as source:
             stored = await self._until_stored(scope, source, self._start(source, order, standing, token))
         self.bytes_stored += order.length
-        await send_answer(send, 201, msgspec.json.encode(stored))
+        await send_whole(scope, send, Answer(201, msgspec.json.encode(stored)))
 
     async def _until_stored(self, scope: Scope, source: BodySource, running: "Future[StoredChunk]") -> StoredChunk:
         ended = asyncio.wrap_future(running)

@@ -8,13 +8,13 @@ import asyncio
 
 from dfs.protocol.errors import DfsError
 from dfs.protocol.messages import EXTENTS_WINDOW_MAX, OpenedFile, OpenedMany, OpenMany
-from dfs.protocol.names import split_path
 from dfs_namenode.layout import Granting, chunk_sources, find_runs, placed, sign_runs
 from dfs_namenode.namespace import entry_of, require_file
 from dfs_namenode.store import contents, namespace
 from dfs_namenode.store.contents import ExtentRow
 from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.store.transaction import Snapshot
+from dfs_namenode.walk import Walk
 
 EXTENTS_PER_FILE_MAX = 64
 """A file with more is opened alone: `complete` is false."""
@@ -33,8 +33,9 @@ def _open_many(request: OpenMany, store: SqliteStore, granting: Granting) -> Ope
     with store.read() as snapshot:
         found = []
         rows: list[ExtentRow] = []
+        walk = Walk(snapshot)
         for path in request.paths:
-            opened, extents = _open_one(snapshot, path, EXTENTS_WINDOW_MAX - len(rows))
+            opened, extents = _open_one(snapshot, walk, path, EXTENTS_WINDOW_MAX - len(rows))
             found.append((opened, len(rows), len(rows) + len(extents)))
             rows += extents
         runs, index_of = find_runs(rows)
@@ -56,15 +57,16 @@ def _open_many(request: OpenMany, store: SqliteStore, granting: Granting) -> Ope
     )
 
 
-def _open_one(snapshot: Snapshot, path: str, room: int) -> tuple[OpenedFile, list[ExtentRow]]:
+def _open_one(snapshot: Snapshot, walk: Walk, path: str, room: int) -> tuple[OpenedFile, list[ExtentRow]]:
     """The answer for one path, still without its extents, and these; `room` is how many fit."""
     try:
-        place = namespace.find(snapshot, split_path(path))
+        place = walk.find(path)
         inode = require_file(place)
     except DfsError as error:
         return OpenedFile(code=error.code, message=error.message), []
     limit = min(room, EXTENTS_PER_FILE_MAX)
-    rows = contents.window(snapshot, inode.content.id, start=0, end=inode.content.size, limit=limit + 1)
+    content = inode.content
+    rows = contents.first_extents(snapshot, content.id, limit=limit + 1) if content.size else []
     entry = entry_of(place.path, inode, namespace.decode_attributes(inode.attributes))
     complete = len(rows) <= limit
-    return OpenedFile(entry=entry, content=inode.content.id, complete=complete), rows if complete else []
+    return OpenedFile(entry=entry, content=content.id, complete=complete), rows if complete else []

@@ -7,6 +7,7 @@ from dfs.protocol.names import split_path
 from dfs_namenode.namespace import entry_of
 from dfs_namenode.store import namespace
 from dfs_namenode.store.sqlite import SqliteStore
+from dfs_namenode.walk import Walk
 
 INLINE_MAX = 100
 """More paths are looked up in a thread, to keep the event loop free."""
@@ -23,8 +24,9 @@ async def stat_many(request: StatMany, *, store: SqliteStore) -> EntriesFound:
 def _stat_many(paths: list[tuple[str, ...]], store: SqliteStore) -> EntriesFound:
     entries: list[Entry | None] = []
     with store.read() as snapshot:
+        walk = Walk(snapshot)
         for parts in paths:
-            place = namespace.find(snapshot, parts)
+            place = walk.find_parts(parts)
             inode = place.inode
             entries.append(
                 None if inode is None else entry_of(place.path, inode, namespace.decode_attributes(inode.attributes))

@@ -24,6 +24,7 @@ class ExtentRow(NamedTuple):
 
 
 _EXTENT = "SELECT position, chunk_id, chunk_offset, length, digest FROM extent WHERE content_id = ?"
+_FIRST_EXTENTS = f"{_EXTENT} ORDER BY position LIMIT ?"
 _INSERT_EXTENT = (
     "INSERT INTO extent (content_id, position, chunk_id, chunk_offset, length, digest) VALUES (?, ?, ?, ?, ?, ?)"
 )
@@ -97,6 +98,11 @@ def window(snapshot: Snapshot, content_id: int, *, start: int, end: int, limit: 
         (content_id, first or 0, end, limit),
     )
     return [ExtentRow._make(row) for row in rows]
+
+
+def first_extents(snapshot: Snapshot, content_id: int, *, limit: int) -> list[ExtentRow]:
+    """The first `limit` extents in order."""
+    return [ExtentRow._make(row) for row in snapshot.rows(_FIRST_EXTENTS, (content_id, limit))]
 
 
 def digest_of(snapshot: Snapshot, content_id: int) -> bytes:

@@ -1,0 +1,221 @@
+"""Bodies of bytes, from the handler's side: where a request's body comes from, and how its answer leaves.
+
+A handler may take the plain socket over for the length of a body. A thread that receives straight into its own buffer
+and writes from there needs half the CPU that the same bytes cost through the event loop; everything else (TLS, another
+ASGI server) falls back to a source that asks the loop for each piece. A small body is received on the loop, whatever
+the server: it comes with the head, and to take a socket over for it would cost more than it. Separate from `guard`,
+whose protocol class does its part of this for one connection.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from concurrent.futures import CancelledError
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+
+from dfs.protocol.digests import Buffer
+from dfs.protocol.guard import GuardedProtocol
+from dfs.protocol.interim import INTERIM_EVERY_S
+from dfs.protocol.server import EXTENSION, WHOLE_BYTES_MAX, Answer, Receive, Scope, Send, send_answer
+
+
+class BodySource(Protocol):
+    """Where a request's body comes from. For use in a thread: it blocks."""
+
+    left: int
+    """Bytes of it that have not been read."""
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill the beginning of `view`; returns the bytes, 0 at the body's end.
+
+        Raises TimeoutError: nothing came for too long; ConnectionError: it ended early
+        """
+
+    def cut_off(self) -> None:
+        """Let no more bytes come: a thread that waits for them learns at once that the body ended early."""
+
+
+class _GivenSource:
+    """A small body that the loop has received already, or what kept it from coming."""
+
+    def __init__(self, body: bytes, failure: OSError | None, length: int) -> None:
+        self._rest = memoryview(body)
+        self._failure = failure
+        self.left = length
+
+    def readinto(self, view: memoryview) -> int:
+        if self._failure is not None:
+            raise self._failure
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        self.left -= count
+        return count
+
+    def cut_off(self) -> None:
+        pass  # Nobody waits for bytes.
+
+
+class _SocketSource:
+    def __init__(self, begun: bytes, sock: socket.socket | None, length: int, idle_s: float) -> None:
+        self._begun = memoryview(begun)[:length]
+        self._sock = sock
+        self.left = length
+        if sock is not None:
+            sock.settimeout(idle_s)
+
+    def readinto(self, view: memoryview) -> int:
+        view = view[: self.left]
+        if not view:
+            return 0
+        if self._begun:
+            count = min(len(view), len(self._begun))
+            view[:count] = self._begun[:count]
+            self._begun = self._begun[count:]
+        else:
+            assert self._sock is not None, "a body that is not all there has a socket"
+            count = self._sock.recv_into(view)
+            if count == 0:
+                raise ConnectionError("the connection ended before the body did")
+        self.left -= count
+        return count
+
+    def cut_off(self) -> None:
+        if self._sock is not None:
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RD)
+
+
+class _LoopSource:
+    """Asks the event loop for each piece: for TLS, and for servers whose sockets can't be taken over."""
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, length: int, idle_s: float) -> None:
+        self._receive = receive
+        self._loop = loop
+        self._idle_s = idle_s
+        self._piece: Buffer = b""
+        self._ended = False
+        self._cut = False
+        self._waiting: asyncio.Task[Any] | None = None
+        self.left = length
+
+    def readinto(self, view: memoryview) -> int:
+        while not self._piece:
+            if self._ended:
+                if self.left:
+                    raise ConnectionError("the body ended before its announced length")
+                return 0
+            try:
+                message = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            except CancelledError:
+                raise ConnectionError("the body was cut off") from None
+            if message["type"] != "http.request":
+                raise ConnectionError("the connection ended before the body did")
+            self._ended = not message.get("more_body", False)
+            self._piece = memoryview(message.get("body", b""))
+        count = min(len(view), len(self._piece), self.left)
+        view[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        self.left -= count
+        if count == 0 and len(view):
+            raise ConnectionError("the body is longer than announced")
+        return count
+
+    async def _next(self) -> Any:
+        self._waiting = asyncio.current_task()
+        if self._cut:
+            raise ConnectionError("the body was cut off")
+        return await asyncio.wait_for(self._receive(), self._idle_s)
+
+    def cut_off(self) -> None:
+        # From the loop's thread, as everything that cuts off is.
+        self._cut = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
+@asynccontextmanager
+async def take_body(scope: Scope, receive: Receive, *, length: int, idle_s: float) -> AsyncIterator[BodySource]:
+    """The request's body, of exactly `length` bytes, for a thread to read.
+
+    Whoever leaves the block has stopped reading. If bytes are left then, the connection closes after the answer.
+    """
+    connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
+    if length <= WHOLE_BYTES_MAX:
+        # It came with the head, or nearly: there is nothing to wait for in a thread, and no socket to take over.
+        body = connection.take_small(scope, length) if connection is not None else None
+        if body is not None:
+            yield _GivenSource(body, None, length)
+        else:
+            yield await _receive_small(receive, length, idle_s)
+        return
+    taken = connection.take_socket(length) if connection is not None else None
+    if connection is None or taken is None:
+        yield _LoopSource(receive, asyncio.get_running_loop(), length, idle_s)
+        return
+    source = _SocketSource(*taken, length, idle_s)
+    try:
+        yield source
+    finally:
+        if taken[1] is not None:
+            taken[1].close()
+        connection.give_back(complete=source.left == 0)
+
+
+async def _receive_small(receive: Receive, length: int, idle_s: float) -> _GivenSource:
+    """A body of `length` bytes. It has `idle_s` in all, since it is too small to take longer by itself."""
+    body = b""
+    try:
+        async with asyncio.timeout(idle_s):
+            while len(body) < length:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ConnectionError("the connection ended before the body did")
+                body += message.get("body", b"")
+                if len(body) < length and not message.get("more_body"):
+                    raise ConnectionError("the body ended before its announced length")
+        if len(body) > length:
+            raise ConnectionError("the body is longer than announced")
+    except OSError as failure:
+        # TimeoutError is one. It is for whoever reads: he knows what it means for what he has begun.
+        return _GivenSource(b"", failure, length)
+    return _GivenSource(body, None, length)
+
+
+async def wait_showing_life(work: "asyncio.Future[Any]", scope: Scope, source: BodySource) -> None:
+    """Wait until `work` has ended, and tell the client every now and then that it goes on, once it sent everything.
+
+    What `work` raised stays in it; whoever is cancelled here has not cancelled it.
+    """
+    connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
+    loop = asyncio.get_running_loop()
+    # By hand what `asyncio.wait` does, which costs several times as much.
+    ended = loop.create_future()
+
+    def wake(_: object) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    timer: asyncio.TimerHandle
+
+    def tick() -> None:
+        nonlocal timer
+        if connection is not None and source.left == 0:
+            connection.show_life()
+        timer = loop.call_later(INTERIM_EVERY_S, tick)
+
+    timer = loop.call_later(INTERIM_EVERY_S, tick)
+    work.add_done_callback(wake)
+    try:
+        await ended
+    finally:
+        timer.cancel()
+        work.remove_done_callback(wake)
+
+
+async def send_whole(scope: Scope, send: Send, answer: Answer) -> None:
+    """Send a whole answer, in one write where the server is ours."""
+    connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
+    if connection is None or not connection.write_whole(scope, answer):
+        await send_answer(send, answer)

@@ -1,6 +1,5 @@
 """Connections that nobody uses: closed in time, and not many (I9)."""
 
-import http.client
 import socket
 from collections.abc import Iterator
 from typing import ClassVar
@@ -8,7 +7,8 @@ from typing import ClassVar
 import pytest
 
 from dfs.protocol import connections
-from dfs.protocol.connections import IDLE_CONNECTIONS_MAX, Connection, IdleConnections
+from dfs.protocol.connections import IDLE_CONNECTIONS_MAX, IdleConnections
+from dfs.protocol.exchange import Connection
 
 URL, OTHER = "http://one:1", "http://two:2"
 
@@ -63,10 +63,9 @@ def peers() -> Iterator[list[socket.socket]]:
 
 
 def connected(peers: list[socket.socket]) -> Connection:
-    connection = http.client.HTTPConnection("nowhere")
-    connection.sock, peer = socket.socketpair()
+    sock, peer = socket.socketpair()
     peers.append(peer)
-    return connection
+    return Connection(sock)
 
 
 def test_connections_that_nobody_takes_are_closed_although_nothing_is_asked_any_more(

@@ -1,5 +1,6 @@
 """Directory trees in and out, copies of them, and the small rules of names on the way."""
 
+import itertools
 import os
 import random
 from collections.abc import Iterator
@@ -238,12 +239,12 @@ def test_an_answer_that_fails_ends_the_tree_and_leaves_only_whole_files(
             t.mkdir("/t")
             for number in range(50):
                 t.write_bytes(f"/t/f{number:02}", b"%02d" % number * 100)
-        opened = []
+        numbers = itertools.count(1)
         original = cluster._open_many
 
         def open_many(request: object) -> object:
-            opened.append(request)
-            if len(opened) > 3:
+            # Several ask at once: each has its own number.
+            if next(numbers) > 3:
                 raise e.Unavailable("not now")
             return original(request)  # type: ignore[arg-type]
 

@@ -16,6 +16,9 @@ WORKLOADS ?=
 ROUNDS ?=
 QUICK ?=
 comma := ,
+JAVA := $(shell command -v java 2>/dev/null)
+# The source distribution of the `hdfs` package, which contains its integration tests.
+HDFS := $(VENV)/hdfs
 
 .PHONY: install demo test check faults compat bench format docs clean
 .DEFAULT_GOAL := install
@@ -36,7 +39,8 @@ $(BENCH_STAMP): pyproject.toml | $(VENV)/bin/python
 	@touch $(STAMP) $(BENCH_STAMP)
 
 $(COMPAT_STAMP): $(DEV_STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,compat]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,compat$(if $(JAVA),$(comma)hadoop)]'
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest $(HDFS) hdfs==2.7.3
 	@touch $(COMPAT_STAMP)
 
 install: $(STAMP)   ## .venv with the command .venv/bin/dfs
@@ -57,8 +61,8 @@ check: $(DEV_STAMP) ## format, lint, types, unit and contract tests: under 30 s
 faults: $(DEV_STAMP) ## the fault suite, its long loops, the thrasher, and their figures: MINUTES=30 CUTS=200 KILLS=500 [SEED=N]
 	PYTHONPATH=tests $(BIN)/python -m fault.stages --minutes $(MINUTES) --cuts $(CUTS) --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --write docs/reliability.md
 
-compat: $(COMPAT_STAMP) ## other people's programs on a real cluster: pandas, Arrow, dask, zarr, xarray, DuckDB, polars, …
-	$(BIN)/python -m pytest tests/compat
+compat: $(COMPAT_STAMP) ## other people's programs on a real cluster: pandas, Arrow, dask, zarr, DuckDB, polars, Hadoop's shell, Spark, …
+	DFS_HDFS_SDIST=$(abspath $(HDFS)/hdfs-2.7.3.tar.gz) $(BIN)/python -m pytest tests/compat
 
 bench: $(BENCH_STAMP) ## speed and cost beside their limits: WORKLOADS=big,small ROUNDS=5 QUICK=1
 	$(BIN)/python -m bench $(subst $(comma), ,$(WORKLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)

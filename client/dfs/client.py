@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from dfs.get_tree import Downloads
     from dfs.operating import Operating
     from dfs.orphans import Orphans
+    from dfs.selection import Selection
     from dfs.storing import Storing
+    from dfs.syncing import Syncing
     from dfs.transaction import Transaction
     from dfs.tree import Progress, TreeReport
 
@@ -242,6 +244,7 @@ class Client(Namespace):
         progress: "Progress | None" = None,
         resume: bool = False,
         notice: "Callable[[str], None] | None" = None,
+        selection: "Selection | None" = None,
     ) -> "TreeReport":
         """Store a local file as `path`, or in `path` if that is a directory. Invisible until it is complete.
 
@@ -253,6 +256,7 @@ class Client(Namespace):
         resume     of one file: note what is stored, and go on where an earlier call with `resume` was interrupted, if
                    neither source nor target has changed
         notice     called with a sentence about what became of the earlier call
+        selection  which files of a directory are meant; None: all
         Raises     Conflict: the local file became shorter meanwhile
         """
         name = os.fspath(local)
@@ -273,6 +277,7 @@ class Client(Namespace):
                 replication=replication,
                 chunk_size=chunk_size,
                 progress=progress,
+                selection=selection,
             )
         from dfs.put_file import put_file
 
@@ -302,12 +307,14 @@ class Client(Namespace):
         replication: int | None = None,
         chunk_size: int | None = None,
         progress: "Progress | None" = None,
+        selection: "Selection | None" = None,
     ) -> "TreeReport":
         """Store what is in a local directory as what is in the directory `path`, which is made if it is missing.
 
         Small files travel in packs. Files appear as they are complete. What can't be stored is named in the report.
         """
         from dfs.put_tree import PutOptions, TreePut
+        from dfs.selection import EVERYTHING
 
         options = PutOptions(
             overwrite=overwrite,
@@ -315,6 +322,7 @@ class Client(Namespace):
             preserve=preserve,
             replication=replication or self._replication,
             chunk_size=chunk_size,
+            selection=selection or EVERYTHING,
         )
         return TreePut(self._storing, options, progress).put(os.fspath(local), self._path(path))
 
@@ -340,10 +348,14 @@ class Client(Namespace):
         recursive: bool = False,
         preserve: bool = False,
         progress: "Progress | None" = None,
+        resume: bool = False,
+        selection: "Selection | None" = None,
     ) -> "TreeReport":
         """Write a file to `local`, or into `local` if that is a directory. It has a temporary name until it is whole.
 
         Options as for `put`. Raises NoSpace: the local disk is full; nothing is left there then.
+
+        resume  of one file: what has come stays after an error, and is used again as far as it has the right digests
         """
         from dfs.tree import Tally
 
@@ -353,9 +365,15 @@ class Client(Namespace):
         if recursive:
             entry = self.stat(source)
             if entry.is_directory:
-                return self.get_tree(source, target, overwrite=overwrite, preserve=preserve, progress=progress)
+                if resume:
+                    raise IsADirectory(f"{source} is a directory; only the download of a single file is resumed")
+                return self.get_tree(
+                    source, target, overwrite=overwrite, preserve=preserve, progress=progress, selection=selection
+                )
         tally = Tally(progress)
-        entry = self._downloads.download(source, target, overwrite=overwrite, preserve=preserve, added=tally.moved)
+        entry = self._downloads.download(
+            source, target, overwrite=overwrite, preserve=preserve, added=tally.moved, resume=resume
+        )
         tally.files(1, entry.size, moved=True)
         return tally.report
 
@@ -367,15 +385,31 @@ class Client(Namespace):
         overwrite: bool = False,
         preserve: bool = False,
         progress: "Progress | None" = None,
+        selection: "Selection | None" = None,
     ) -> "TreeReport":
         """Write what is in the directory `path` into the local directory `local`, which is made if it is missing."""
         from dfs.get_tree import TreeGet
+        from dfs.selection import EVERYTHING
 
         root = self.stat(path)
         if not root.is_directory:
             raise NotADirectory(f"{root.path} is a file", path=root.path)
-        tree = TreeGet(self._downloads, self.walk, overwrite=overwrite, preserve=preserve, progress=progress)
+        tree = TreeGet(
+            self._downloads,
+            self.walk,
+            overwrite=overwrite,
+            preserve=preserve,
+            progress=progress,
+            selection=selection or EVERYTHING,
+        )
         return tree.get(root, os.fspath(local))
+
+    @property
+    def syncing(self) -> "Syncing":
+        """What makes a local directory and one here alike."""
+        from dfs.syncing import Syncing
+
+        return Syncing(self, lambda: self._storing, lambda: self._downloads)
 
     def get_many(
         self, files: Iterable[tuple[str, str]], *, overwrite: bool = False, progress: "Progress | None" = None

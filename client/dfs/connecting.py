@@ -14,6 +14,7 @@ from dfs.protocol.settings import environment_name
 
 if TYPE_CHECKING:
     from dfs.client import Client
+    from dfs.profiles import Profile
     from dfs.protocol.clock import Clock
 
 DEFAULT_URL = "http://127.0.0.1:9870"
@@ -22,26 +23,28 @@ PARALLEL = 4
 """Chunks or parts of one file under way at once: enough to keep a few datanodes busy."""
 NEARLY = 0.85
 """As alike as a name and what somebody typed for it: DFS_NAMENODE_URL, DFS_NAMNODE; less so than DFS_DATANODE_ID."""
-PROFILE = "~/.config/dfs/config.toml"
-"""A TOML file; `namenode` in its table [client] is a URL or a list of them."""
 
 
 def connect(
     url: str | None = None,
     *,
-    parallel: int = PARALLEL,
+    parallel: int | None = None,
     chunk_size: int | None = None,
     replication: int | None = None,
+    profile: str | None = None,
     principal: str = "anonymous",
     clock: "Clock | None" = None,
     rng: random.Random | None = None,
 ) -> "Client":
     """A client of the cluster at `url`: one namenode, or several with commas between them.
 
-    url          None: DFS_NAMENODE, else the profile in ~/.config/dfs/config.toml, else http://127.0.0.1:9870
-    parallel     chunks or parts of one file that travel at once
-    chunk_size   bytes of the chunks of new files; None: the cluster's default
-    replication  replicas of new files; None: the cluster's default
+    url          None: that of `profile`, else DFS_NAMENODE, else that of ~/.config/dfs/config.toml, else
+                 http://127.0.0.1:9870
+    parallel     chunks or parts of one file that travel at once; None: the profile's, else 4
+    chunk_size   bytes of the chunks of new files; None: the profile's, else the cluster's default
+    replication  replicas of new files; None: the profile's, else the cluster's default
+    profile      of ~/.config/dfs/config.toml (see `dfs.profiles`); None: DFS_PROFILE, else the file's own choice, which
+                 is not for those who name a URL
 
     No call is made yet: a namenode that does not answer shows at the first use.
     """
@@ -50,32 +53,53 @@ def connect(
     from dfs.protocol.clock import SystemClock
     from dfs.protocol.transport import Transport
 
-    if parallel < 1:
+    if parallel is not None and parallel < 1:
         raise InvalidRequest(f"parallel={parallel}: at least one at a time")
+    urls, wanted = _found(url, profile, os.environ)
     transport = Transport(principal=principal)
     clock = SystemClock() if clock is None else clock
     rng = random.Random() if rng is None else rng
-    namenodes = Namenodes(namenode_urls(url), transport, clock=clock, rng=rng)
+    namenodes = Namenodes(urls, transport, clock=clock, rng=rng)
     return Client(
-        namenodes, transport, clock=clock, rng=rng, parallel=parallel, chunk_size=chunk_size, replication=replication
+        namenodes,
+        transport,
+        clock=clock,
+        rng=rng,
+        parallel=parallel or wanted.parallel or PARALLEL,
+        chunk_size=chunk_size or wanted.chunk_size_bytes,
+        replication=replication or wanted.replication,
     )
 
 
-def namenode_urls(given: str | None = None, environ: Mapping[str, str] | None = None) -> list[str]:
-    """The URLs to use: those given, else DFS_NAMENODE, else the profile's, else the default.
+def namenode_urls(
+    given: str | None = None, environ: Mapping[str, str] | None = None, *, profile: str | None = None
+) -> list[str]:
+    """The URLs to use: those given, else the named profile's, else DFS_NAMENODE, else the file's, else the default.
 
     Raises  InvalidRequest: something that is not a URL, an unreadable profile, a variable that is nearly DFS_NAMENODE
     """
-    environ = os.environ if environ is None else environ
-    if given is None:
+    return _found(given, profile, os.environ if environ is None else environ)[0]
+
+
+def _found(given: str | None, profile: str | None, environ: Mapping[str, str]) -> "tuple[list[str], Profile]":
+    """The namenodes' URLs, and the profile that goes with them."""
+    from dfs.profiles import Profile, profile_of
+
+    wanted = Profile() if given is not None and profile is None else None
+    if given is None and profile is None:
         given = environ.get(environment_name("namenode")) or None
-    if given is None:
-        _refuse_misspelt(environ)
-        given = _profile(environ) or DEFAULT_URL
-    urls = [parse_url(part) for part in given.split(",") if part.strip()]
+        if given is None:
+            _refuse_misspelt(environ)
+        elif not environ.get(environment_name("profile")):
+            # What the file says without being asked belongs to its own cluster.
+            wanted = Profile()
+    if wanted is None:
+        wanted = profile_of(profile, environ)
+    text = given or wanted.namenode or DEFAULT_URL
+    urls = [parse_url(part) for part in text.split(",") if part.strip()]
     if not urls:
         raise InvalidRequest("no namenode is named; it looks like http://host:9870")
-    return list(dict.fromkeys(urls))
+    return list(dict.fromkeys(urls)), wanted
 
 
 def parse_url(text: str) -> str:
@@ -87,7 +111,8 @@ def parse_url(text: str) -> str:
         port = url.port
     except ValueError:
         url, port = urlsplit(""), None
-    if url.scheme not in ("http", "https", "dfs") or not url.hostname or url.query or url.username:
+    spaced = any(character <= " " for character in full)
+    if url.scheme not in ("http", "https", "dfs") or not url.hostname or url.query or url.username or spaced:
         raise InvalidRequest(f"{text!r} is not the URL of a namenode; it looks like http://host:9870")
     if url.scheme != "dfs" and url.path not in ("", "/"):
         raise InvalidRequest(f"{text!r} has a path; the URL of a namenode has none")
@@ -111,26 +136,3 @@ def _refuse_misspelt(environ: Mapping[str, str]) -> None:
 
             if SequenceMatcher(None, name.upper(), wanted).ratio() >= NEARLY:
                 raise InvalidRequest(f"the environment has {name}, which means nothing; is it {wanted} that you meant?")
-
-
-def _profile(environ: Mapping[str, str]) -> str | None:
-    home = environ.get("XDG_CONFIG_HOME")
-    path = os.path.join(home, "dfs", "config.toml") if home else os.path.expanduser(PROFILE)
-    if not os.path.exists(path):
-        return None
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            client = tomllib.load(file).get("client", {})
-        namenode = client.get("namenode")
-        unknown = sorted(client.keys() - {"namenode"})
-    except (OSError, tomllib.TOMLDecodeError, AttributeError) as error:
-        raise InvalidRequest(f"can't read the profile {path}: {error}") from None
-    if unknown:
-        raise InvalidRequest(f"{path}: [client] has no setting {unknown[0]!r}; there is namenode")
-    if namenode is None or isinstance(namenode, str):
-        return namenode
-    if isinstance(namenode, list) and all(isinstance(item, str) for item in namenode):
-        return ",".join(namenode)
-    raise InvalidRequest(f"{path}: namenode in [client] must be a URL or a list of URLs")

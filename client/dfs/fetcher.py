@@ -148,6 +148,18 @@ class Fetcher:
             raise ReplicasUnavailable(f"the digests of chunk {extent.chunk} can't be read now; try again")
         return known
 
+    def matches(self, extent: PlacedExtent, start: int, end: int, data: memoryview) -> bool:
+        """Whether `data`, from anywhere, are the bytes [start, end) of the extent. Only its table may be fetched.
+
+        Begin and end lie between blocks where it is read by blocks; else it is all of it. Raises as `read` does.
+        """
+        if not extent.by_blocks:
+            assert (start, end) == (0, extent.length), "it can only be checked whole"
+            return tree_digest(data) == extent.digest
+        first, last = block_range(extent.offset + start, end - start, extent.chunk_length)
+        assert last - first == len(data), "whole blocks"
+        return first_bad_block(data, self.table(extent), first // BLOCK_SIZE) is None
+
     def read_run(self, run: Run) -> list[memoryview]:
         """The bytes of each extent of a run, in its order. Raises as `read` does."""
         first = run.extents[0]

@@ -21,6 +21,7 @@ from dfs.protocol.messages import Entry, Locate, Open
 from dfs.protocol.operations import LOCATE, OPEN
 from dfs.reader import Reader, pwrite_all
 from dfs.runs import Run, runs
+from dfs.selection import EVERYTHING, Selection
 from dfs.tree import Progress, Tally, TreeReport, discard, publish_local, spoils_only_itself, temporary_name
 from dfs.unnamed import UnnamedFiles
 from dfs.workers import Workers
@@ -75,17 +76,32 @@ class Downloads:
         overwrite: bool,
         preserve: bool,
         added: Callable[[int], None] | None = None,
+        resume: bool = False,
     ) -> Entry:
-        """Get one file. Until it is complete and checked, it has a temporary name; after an error, it is gone."""
+        """Get one file. Until it is complete and checked, it has a temporary name; after an error, it is gone.
+
+        resume  after an error it stays, for a later call with `resume`: that one keeps what has the right digests
+        """
         if not overwrite and os.path.lexists(target):
             raise FileExists(f"{target} exists already; -f (overwrite=True) replaces it", path=target)
         entry, reader = self.reader(path)
-        with_temporary(
-            target,
-            lambda descriptor: reader.download(descriptor, target, added),
-            entry=entry if preserve else None,
-            overwrite=overwrite,
-        )
+        kept_of = entry if preserve else None
+        if resume:
+            from dfs.partial import with_partial
+
+            with_partial(
+                target,
+                lambda descriptor: reader.download(descriptor, target, added, keep=True),
+                entry=kept_of,
+                overwrite=overwrite,
+            )
+        else:
+            with_temporary(
+                target,
+                lambda descriptor: reader.download(descriptor, target, added),
+                entry=kept_of,
+                overwrite=overwrite,
+            )
         return entry
 
 
@@ -111,9 +127,7 @@ def _fill_and_publish(
     try:
         try:
             fill(descriptor)
-            if entry is not None:
-                os.fchmod(descriptor, entry.mode)
-                os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            keep_facts(descriptor, entry)
         finally:
             os.close(descriptor)
         publish_local(temporary, target, overwrite=overwrite)
@@ -122,16 +136,31 @@ def _fill_and_publish(
         raise
 
 
+def keep_facts(descriptor: int, entry: Entry | None) -> None:
+    """Give a local file the mode and the time of an entry, if there is one."""
+    if entry is not None:
+        os.fchmod(descriptor, entry.mode)
+        os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+
+
 class TreeGet:
     """One transfer of one tree. Not for several threads."""
 
     def __init__(
-        self, downloads: Downloads, walk: Walk, *, overwrite: bool, preserve: bool, progress: Progress | None
+        self,
+        downloads: Downloads,
+        walk: Walk,
+        *,
+        overwrite: bool,
+        preserve: bool,
+        progress: Progress | None,
+        selection: Selection = EVERYTHING,
     ) -> None:
         self._downloads = downloads
         self._walk = walk
         self._overwrite = overwrite
         self._preserve = preserve
+        self._selection = selection
         self._tally = Tally(progress)
         self._unnamed = UnnamedFiles()
         self._new: set[str] = set()
@@ -166,8 +195,18 @@ class TreeGet:
 
     def _files(self, root: Entry, prefix: str, target: str, made: list[tuple[Entry, str]]) -> Iterator[tuple[str, str]]:
         """Paths of files and where they go; directories are made on the way."""
+        below_top = len(prefix) + 1
         for here, directories, files in self._walk(root.path):
-            for entry in directories:
+            # What is taken out of the list is not entered.
+            directories[:] = [entry for entry in directories if self._selection.enters(entry.path[below_top:])]
+            files = [entry for entry in files if self._selection.takes(entry.path[below_top:])]
+            if files and not self._selection.makes_empty:
+                try:
+                    os.makedirs(target + here[len(prefix) :], exist_ok=True)
+                except OSError as error:
+                    self._tally.failed(here, error)
+                    continue
+            for entry in directories if self._selection.makes_empty else ():
                 self._make(entry, target + entry.path[len(prefix) :], made)
             directory = target + here.rstrip("/")[len(prefix) :]
             may_exist = not self._overwrite and directory not in self._new

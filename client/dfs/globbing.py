@@ -76,8 +76,11 @@ def _first_braces(pattern: str) -> tuple[int, int, list[str]] | None:
 
 
 @lru_cache(maxsize=256)
-def name_pattern(component: str) -> re.Pattern[str]:
-    """The regular expression for one component of a pattern, which has no braces and no slash."""
+def name_pattern(component: str, *, hidden: bool = False) -> re.Pattern[str]:
+    """The regular expression for one component of a pattern, which has no braces and no slash.
+
+    hidden  a star stands for a leading dot too, as for what is left out
+    """
     parts: list[str] = []
     index = 0
     while index < len(component):
@@ -94,8 +97,8 @@ def name_pattern(component: str) -> re.Pattern[str]:
             index = end + 1
         else:
             parts.append(re.escape(character))
-    hidden = "" if component.startswith(".") else r"(?!\.)"
-    return re.compile(hidden + "".join(parts), re.DOTALL)
+    no_dot = "" if hidden or component.startswith(".") else r"(?!\.)"
+    return re.compile(no_dot + "".join(parts), re.DOTALL)
 
 
 def _class_end(component: str, start: int) -> int:

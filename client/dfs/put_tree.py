@@ -7,7 +7,7 @@ next one is filled. What can't be stored (links, devices, names that are not UTF
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +35,7 @@ from dfs.protocol.names import check_name
 from dfs.protocol.operations import STAT_MANY
 from dfs.publisher import Batch, Sent
 from dfs.put_file import send_at_once
+from dfs.selection import EVERYTHING, Selection
 from dfs.sources import FileSource
 from dfs.storing import Storing, put_action
 from dfs.tree import Progress, Tally, TreeReport, spoils_only_itself
@@ -61,10 +62,11 @@ class PutOptions:
     preserve: bool = False
     replication: int | None = None
     chunk_size: int | None = None
+    selection: Selection = EVERYTHING
 
 
 @dataclass(frozen=True)
-class _Local:
+class LocalFile:
     """A local file and the path that it gets."""
 
     disk_path: str
@@ -82,8 +84,8 @@ class TreePut:
         self._chunk_size = storing.chunk_size(options.chunk_size)
         self._replication = storing.replication(options.replication)
         self._small = min(storing.pack_limit(), self._chunk_size)
-        self._packer: Packer[_Local] = Packer(self._chunk_size)
-        self._empty: list[_Local] = []
+        self._packer: Packer[LocalFile] = Packer(self._chunk_size)
+        self._empty: list[LocalFile] = []
         self._made: list[MakeDirectory] = []
         self._kept: list[SetAttributes] = []
         self._running: deque[Future[None]] = deque()
@@ -97,9 +99,13 @@ class TreePut:
         root = MakeDirectory(path=path, parents=self._options.parents, exist_ok=True)
         self._fresh = self._storing.publisher.publish(Batch([root]))[0].changed
         self._tally.directory()
+        self._keep_directory(os.stat(disk_path), path)
+        return self.put_files(self._walk(disk_path, path))
+
+    def put_files(self, files: Iterable[LocalFile]) -> TreeReport:
+        """Store single files, in the order in which they come; missing directories are made. Raises as `put` does."""
         try:
-            self._keep_directory(os.stat(disk_path), path)
-            for local in self._walk(disk_path, path):
+            for local in files:
                 self._put_one(local)
             for pack in self._packer.finish():
                 self._run(self._store_pack, pack)
@@ -115,9 +121,10 @@ class TreePut:
 
     # --- what is there ----------------------------------------------------------------------------------------
 
-    def _walk(self, disk_path: str, path: str) -> Iterator[_Local]:
+    def _walk(self, disk_path: str, path: str) -> Iterator[LocalFile]:
         """The regular files below, in the order of names; directories are noted on the way."""
         waiting = [(disk_path, path)]
+        selection, below_top = self._options.selection, len(path.rstrip("/")) + 1
         while waiting:
             directory, into = waiting.pop()
             try:
@@ -128,33 +135,24 @@ class TreePut:
                 continue
             below: list[tuple[str, str]] = []
             for entry in entries:
+                relative = f"{into.rstrip('/')}/{entry.name}"[below_top:]
+                directory_here = entry.is_dir(follow_symlinks=False)
+                if not (selection.enters(relative) if directory_here else selection.takes(relative)):
+                    continue
                 try:
-                    local = self._judge(entry, into)
+                    local = judge_local(entry, into)
                 except (OSError, InvalidRequest) as error:
-                    self._tally.failed(_shown(entry.path), error)
+                    self._tally.failed(shown(entry.path), error)
                     continue
                 if stat.S_ISDIR(local.found.st_mode):
-                    self._note_directory(local)
+                    if selection.makes_empty:
+                        self._note_directory(local)
                     below.append((local.disk_path, local.path))
                 else:
                     yield local
             waiting += reversed(below)
 
-    def _judge(self, entry: os.DirEntry[str], into: str) -> _Local:
-        """What is to be done with an entry of a local directory. Raises InvalidRequest: it can't be stored."""
-        try:
-            entry.name.encode()
-        except UnicodeEncodeError:
-            raise InvalidName("the name is not valid UTF-8; rename it") from None
-        check_name(entry.name)
-        found = entry.stat(follow_symlinks=False)
-        if stat.S_ISLNK(found.st_mode):
-            raise InvalidRequest("symbolic links are not stored; name one on the command line to store what it means")
-        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-            raise InvalidRequest("only files and directories are stored, not devices, sockets or pipes")
-        return _Local(entry.path, f"{into.rstrip('/')}/{entry.name}", found)
-
-    def _note_directory(self, local: _Local) -> None:
+    def _note_directory(self, local: LocalFile) -> None:
         self._made.append(MakeDirectory(path=local.path, parents=True, exist_ok=True))
         self._tally.directory()
         self._keep_directory(local.found, local.path)
@@ -167,7 +165,7 @@ class TreePut:
 
     # --- files ------------------------------------------------------------------------------------------------
 
-    def _put_one(self, local: _Local) -> None:
+    def _put_one(self, local: LocalFile) -> None:
         if local.found.st_size == 0:
             self._empty.append(local)
             if len(self._empty) >= EMPTY_FILES_MAX:
@@ -179,10 +177,10 @@ class TreePut:
         else:
             self._store_alone(local, self._storing.parallel)
 
-    def _pack(self, local: _Local) -> None:
+    def _pack(self, local: LocalFile) -> None:
         try:
             with open(local.disk_path, "rb", buffering=0) as file:
-                now = _Local(local.disk_path, local.path, os.fstat(file.fileno()))
+                now = LocalFile(local.disk_path, local.path, os.fstat(file.fileno()))
                 if not 0 < now.found.st_size <= self._small:
                     # It grew, or another file has its name by now: never the first bytes of that one.
                     self._put_one(now)
@@ -201,12 +199,12 @@ class TreePut:
             self._running.popleft().result()
         self._running.append(self._storing.workers.submit(work, *arguments))
 
-    def _store_pack(self, pack: Pack[_Local]) -> None:
+    def _store_pack(self, pack: Pack[LocalFile]) -> None:
         """Send a pack and make its files visible. Runs in the pool."""
         sent = self._storing.store_pack(pack, lambda local: local.path)
         self._commit([(local, [member.extent(sent.chunk.id)]) for local, member in pack.members], [sent])
 
-    def _store_alone(self, local: _Local, parallel: int) -> None:
+    def _store_alone(self, local: LocalFile, parallel: int) -> None:
         """Send a file in chunks of its own and make it visible; with `parallel` = 0 one chunk, in this thread."""
         try:
             with open(local.disk_path, "rb", buffering=0) as file:
@@ -220,7 +218,7 @@ class TreePut:
                 raise
             self._tally.failed(local.disk_path, error)
 
-    def _store_big(self, descriptor: int, local: _Local) -> None:
+    def _store_big(self, descriptor: int, local: LocalFile) -> None:
         """Send a file of many chunks as `put` does, whatever time it takes, unless it is there already."""
         if not self._fresh and not self._options.overwrite and not self._without_existing([(local, [])]):
             return
@@ -235,7 +233,7 @@ class TreePut:
         )
         self._tally.files(1, size, moved=True)
 
-    def _send_here(self, descriptor: int, local: _Local) -> list[Sent]:
+    def _send_here(self, descriptor: int, local: LocalFile) -> list[Sent]:
         """Send all of the file, as large as it is now. Tasks never wait for other tasks: this thread sends it alone."""
         size = regular_size(descriptor)
         if size == 0:
@@ -257,7 +255,7 @@ class TreePut:
 
     # --- commits ----------------------------------------------------------------------------------------------
 
-    def _action(self, local: _Local, extents: list[Extent]) -> PutFile:
+    def _action(self, local: LocalFile, extents: list[Extent]) -> PutFile:
         kept: dict[str, int] = {}
         if self._options.preserve:
             kept = {"mode": local.found.st_mode & 0o7777, "mtime_ns": local.found.st_mtime_ns}
@@ -270,7 +268,7 @@ class TreePut:
             mtime_ns=kept.get("mtime_ns"),
         )(extents)
 
-    def _commit(self, files: list[tuple[_Local, list[Extent]]], sent: list[Sent]) -> None:
+    def _commit(self, files: list[tuple[LocalFile, list[Extent]]], sent: list[Sent]) -> None:
         """Make files visible together; one that can't become so is named and left out, and the others are."""
         if not self._fresh and not self._options.overwrite:
             files = self._without_existing(files)
@@ -288,7 +286,7 @@ class TreePut:
         for local, _ in files:
             self._tally.failed(local.disk_path, RequestError("others keep changing its directory; put it again"))
 
-    def _without_existing(self, files: list[tuple[_Local, list[Extent]]]) -> list[tuple[_Local, list[Extent]]]:
+    def _without_existing(self, files: list[tuple[LocalFile, list[Extent]]]) -> list[tuple[LocalFile, list[Extent]]]:
         kept = []
         for batch in batches(files, OPEN_MANY_MAX):
             answer = self._storing.namenodes.call(STAT_MANY, StatMany(paths=[local.path for local, _ in batch]))
@@ -301,8 +299,8 @@ class TreePut:
         return kept
 
     def _without_culprits(
-        self, files: list[tuple[_Local, list[Extent]]], error: RequestError
-    ) -> list[tuple[_Local, list[Extent]]]:
+        self, files: list[tuple[LocalFile, list[Extent]]], error: RequestError
+    ) -> list[tuple[LocalFile, list[Extent]]]:
         """What is left when those that can't be committed have been named."""
         if isinstance(error, FileExists) and not self._options.overwrite:
             left = self._without_existing(files)
@@ -340,6 +338,21 @@ class TreePut:
                 self._tally.failed(getattr(action, "path", ""), error)
 
 
-def _shown(disk_path: str) -> str:
+def judge_local(entry: os.DirEntry[str], into: str) -> LocalFile:
+    """What is to be done with an entry of a local directory. Raises InvalidRequest: it can't be stored."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        raise InvalidName("the name is not valid UTF-8; rename it") from None
+    check_name(entry.name)
+    found = entry.stat(follow_symlinks=False)
+    if stat.S_ISLNK(found.st_mode):
+        raise InvalidRequest("symbolic links are not stored; name one on the command line to store what it means")
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise InvalidRequest("only files and directories are stored, not devices, sockets or pipes")
+    return LocalFile(entry.path, f"{into.rstrip('/')}/{entry.name}", found)
+
+
+def shown(disk_path: str) -> str:
     """A local path for a message, also where it is not UTF-8."""
     return os.fsencode(disk_path).decode(errors="backslashreplace")

@@ -96,12 +96,17 @@ class Reader:
         self.read_into(start, memoryview(buffer))
         return bytes(buffer)
 
-    def download(self, descriptor: int, name: str, added: Callable[[int], None] | None = None) -> None:
+    def download(
+        self, descriptor: int, name: str, added: Callable[[int], None] | None = None, *, keep: bool = False
+    ) -> None:
         """Write the whole content to an open local file, called `name` in errors, which becomes exactly as long.
 
+        keep    what is in the file already is read, and left where it has the digests that it must have
         Raises  NoSpace: the local disk is full
         """
-        if self.size >= RESERVE_MIN:
+        if keep:
+            os.ftruncate(descriptor, min(os.fstat(descriptor).st_size, self.size))
+        elif self.size >= RESERVE_MIN:
             reserve(descriptor, self.size, name)
         buffers: list[bytearray] = []
 
@@ -111,8 +116,9 @@ class Reader:
             if len(buffer) < part.length:
                 buffer = bytearray(part.length)
             with memoryview(buffer) as view, view[: part.length] as filled:
-                self.read_part(part, filled)
-                pwrite_all(descriptor, filled, part.position, name)
+                if not (keep and self._has(descriptor, part, filled)):
+                    self.read_part(part, filled)
+                    pwrite_all(descriptor, filled, part.position, name)
             buffers.append(buffer)
             if added is not None:
                 added(part.length)
@@ -124,6 +130,13 @@ class Reader:
         else:
             for _ in self.workers.map(copy, todo, ahead=self._parallel):
                 pass
+
+    def _has(self, descriptor: int, part: Part, into: memoryview) -> bool:
+        """Whether an open local file has this part right; reads it into `into`."""
+        # Short where the file ends, and then it is not right.
+        if os.preadv(descriptor, [into], part.position) < part.length:
+            return False
+        return self._fetcher.matches(part.extent, part.start, part.end, into)
 
 
 def reserve(descriptor: int, size: int, name: str) -> None:

@@ -23,6 +23,7 @@ _OPTION_NAMES = {"dirs": "--dir"}
 """Where an option that is given several times reads better in the singular."""
 CLIENT_ENVIRONMENT: dict[str, str] = {
     "DFS_NAMENODE": "The namenode's URL; several, comma-separated, for fail-over. Clients and datanodes.",
+    "DFS_PROFILE": "Which profile of ~/.config/dfs/config.toml a client uses; DFS_NAMENODE says more exactly where.",
     "DFS_DEBUG": "1: errors of the command show their traceback as well.",
     "DFS_CONFIG": "The TOML file that --config names.",
 }

@@ -244,10 +244,14 @@ class Storing:
 
     # --- append -----------------------------------------------------------------------------------------------
 
-    def append_stream(self, path: str, *, create: bool, parents: bool, replication: int | None) -> "PendingAppend":
-        """An append to be written piece by piece."""
+    def append_stream(
+        self, path: str, *, create: bool, parents: bool, replication: int | None, inode: int | None = None
+    ) -> "PendingAppend":
+        """An append to be written piece by piece. `inode`: only to this file, not to another one at its path."""
         hints = self.hints_for(path, start=partial(self._size_now, path))
-        action = AppendFile(path=path, extents=[], create=create, parents=parents, replication=replication)
+        action = AppendFile(
+            path=path, extents=[], if_inode=inode, create=create, parents=parents, replication=replication
+        )
         staging = self.staging(replication, action)
         stream = self._stream_writer(replication, None, None, hints, staging.add_next)
         return PendingAppend(self, stream, staging, action)
@@ -259,9 +263,13 @@ class Storing:
         except RequestError:
             return 0  # nothing there; whether that is an error is for the commit to say
 
-    def append_small(self, path: str, data: bytes, *, create: bool, parents: bool, replication: int | None) -> Outcome:
+    def append_small(
+        self, path: str, data: bytes, *, create: bool, parents: bool, replication: int | None, inode: int | None = None
+    ) -> Outcome:
         """Append what fits into one chunk. A short last extent is rewritten together with the new bytes."""
-        plain: dict[str, Any] = {"path": path, "create": create, "parents": parents, "replication": replication}
+        plain: dict[str, Any] = {
+            "path": path, "if_inode": inode, "create": create, "parents": parents, "replication": replication
+        }  # fmt: skip
         end = _End()
         for attempt in range(1, APPEND_TRIES_MAX + 1):
             if data and attempt < APPEND_TRIES_MAX:
@@ -351,6 +359,11 @@ class PendingAppend:
         self._staging.tick()
         return count
 
+    @property
+    def length(self) -> int:
+        """Bytes written so far."""
+        return self._stream.length
+
     def commit(self) -> Outcome:
         small = self._stream.unsent()
         if small is not None:
@@ -360,6 +373,7 @@ class PendingAppend:
                 create=self._action.create,
                 parents=self._action.parents,
                 replication=self._action.replication,
+                inode=self._action.if_inode,
             )
         self._stream.finish()
         return self._staging.publish(self._action)

@@ -33,7 +33,7 @@ from dfs_datanode.disk import Disk
 from dfs_datanode.durability import mode_of
 from dfs_datanode.duties import VolumeDuties
 from dfs_datanode.findings import Findings
-from dfs_datanode.gateway import FilesRoute, make_gateway
+from dfs_datanode.gateway import FilesRoute, WebhdfsRoute, make_gateway
 from dfs_datanode.heartbeat import Introduction, NamenodeLink
 from dfs_datanode.identity import Identity, load_identity, lock_directory, save_identity
 from dfs_datanode.membership import Membership
@@ -234,7 +234,7 @@ class Datanode:
         return protocol_app(
             {METADATA_PARTS: metadata.find, READ_METADATA: metadata.read},
             bytes_handlers={PUT_CHUNK: self.put, GET_CHUNK: self.get},
-            otherwise=Starlette(routes=[*pages, FilesRoute(self.gateway)]),
+            otherwise=Starlette(routes=[*pages, FilesRoute(self.gateway), WebhdfsRoute(self.gateway)]),
             observe=self.collector.observe,
         )
 

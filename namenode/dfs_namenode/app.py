@@ -22,7 +22,7 @@ from dfs.protocol.guard import bind, exit_with_parent, look_less_for_garbage, ru
 from dfs.protocol.messages import Target
 from dfs.protocol.server import ASGIApp, protocol_app
 from dfs.protocol.transport import Transport
-from dfs_namenode import doors
+from dfs_namenode import doors, webhdfs
 from dfs_namenode.commands import Outbox, ReportTurns
 from dfs_namenode.counting import CountCache
 from dfs_namenode.deeds import Deeds
@@ -233,8 +233,14 @@ class Namenode:
             ticket_key=parts.keys.of,
             now_ms=parts.clock.wall_ms,
         )
+        hadoop = webhdfs.routes(
+            files,
+            peer_url=lambda datanode: parts.liveness.view().peer_url(datanode),
+            passes_on=parts.facts.settings.webhdfs_data == "namenode",
+        )
         pages = Starlette(
-            routes=[*health_routes(self.vitals, collector), *doors.routes(files)], lifespan=self._while_serving
+            routes=[*health_routes(self.vitals, collector), *doors.routes(files), *hadoop],
+            lifespan=self._while_serving,
         )
         return protocol_app(self.handlers, otherwise=pages, observe=collector.observe)
 

@@ -169,6 +169,8 @@ def decide_append(place: Place, action: AppendFile) -> Literal["create", "append
     if place.inode is not None and place.inode.is_directory:
         raise IsADirectory(f"{place.path}: is a directory", path=place.path)
     require_version(place, action.if_version)
+    if action.if_inode is not None and (place.inode is None or place.inode.id != action.if_inode):
+        raise FileNotFound(f"{place.path}: the file that was to be appended to is gone", path=place.path)
     if place.inode is not None:
         return "append"
     if not action.create:

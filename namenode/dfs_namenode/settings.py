@@ -34,6 +34,12 @@ class NamenodeSettings:
         _MIB, "Files up to this size (and a chunk's) travel in packs; larger ones have their own chunks."
     )
 
+    webhdfs_data: str = setting(
+        "datanode",
+        "Where WebHDFS sends clients for bytes. datanode: straight to one; namenode: back here, which passes the bytes "
+        "on, for clients that can't reach datanodes (NAT, Docker).",
+    )
+
     heartbeat_interval_s: float = setting(3.0, "How often datanodes report that they are alive.")
     stale_after_s: float = setting(15.0, "Silence after which a datanode gets no new chunks and is read from last.")
     dead_after_s: float = setting(
@@ -103,5 +109,7 @@ class NamenodeSettings:
             raise InvalidRequest(
                 "the settings must be in this order: heartbeat_interval_s < stale_after_s <= dead_after_s"
             )
+        if self.webhdfs_data not in ("datanode", "namenode"):
+            raise InvalidRequest(f"the setting webhdfs_data must be datanode or namenode, not {self.webhdfs_data!r}")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise InvalidRequest(f"the setting log_level must be debug, info, warning or error, not {self.log_level!r}")

@@ -1,10 +1,12 @@
 """`dfs.testing.cluster`: real processes, faults on command, nothing left behind."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import dfs
 from dfs.errors import InvalidRequest
 from dfs.testing import Cluster, cluster
+from fixtures.command import clean_environ
 
 DATA = b"content" * 100_000
 
@@ -97,23 +100,70 @@ def test_settings_reach_the_servers_and_unknown_ones_are_refused(monkeypatch: py
         pass
 
 
-def test_the_servers_end_with_a_test_that_is_killed() -> None:
-    program = (
-        "import sys, time, dfs.testing\n"
-        "with dfs.testing.cluster(datanodes=1) as c:\n"
-        "    print(c.dir, c.namenode.pid, c.datanodes[0].pid, flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        directory, *pids = process.stdout.readline().split()
-        process.kill()
-        process.wait()
-        deadline = time.monotonic() + 10
-        while any(psutil.pid_exists(int(pid)) for pid in pids):
+TEST_FILE = """\
+import os, time
+
+def test_harm(dfs_cluster):
+    dfs_cluster.connect().write_bytes("/a", b"data")
+    dfs_cluster.datanodes[0].kill()
+    dfs_cluster.datanodes[1].stop()
+    dfs_cluster.datanodes[2].flip()
+    nodes = (dfs_cluster.namenode, *dfs_cluster.datanodes)
+    with open("told.new", "w") as file:
+        print(dfs_cluster.dir, *(node.pid for node in nodes), file=file)
+    os.rename("told.new", "told")
+    if {waits}:
+        time.sleep(60)
+    raise ValueError("on purpose")
+
+def test_after(dfs_cluster):
+    assert [node.running for node in dfs_cluster.datanodes] == [True] * 3
+    with open("told") as file:
+        assert dfs_cluster.dir not in file.read()
+"""
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_test_run_leaves_nothing_behind_however_it_ends(number: signal.Signals | None, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(TEST_FILE.format(waits=number is not None))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    environ = clean_environ(TMPDIR=str(tmp_path))
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while number is not None and not (tmp_path / "told").exists():
+            assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    subprocess.run(["rm", "-r", directory], check=True)
+        if number is not None:
+            process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    assert number is not None or "1 failed, 1 passed" in out, out
+    directory, *pids = (tmp_path / "told").read_text().split()
+    deadline = time.monotonic() + 30
+    while os.path.exists(directory) or any(psutil.pid_exists(int(pid)) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("dfs-test-")]
+
+
+def test_a_directory_of_ones_own_stays_when_the_test_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, dfs.testing\n"
+        "with dfs.testing.cluster(datanodes=1, directory=sys.argv[1]) as c:\n"
+        "    c.connect().write_bytes('/a', b'data')\n"
+        "    c.datanodes[0].stop()\n"
+        "    print(c.namenode.pid, c.datanodes[0].pid, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "own")], capture_output=True, text=True)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    deadline = time.monotonic() + 30
+    while any(psutil.pid_exists(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with cluster(datanodes=1, directory=str(tmp_path / "own")) as running:
+        assert running.connect().read_bytes("/a") == b"data"
 
 
 def test_the_shared_fixture_is_a_cluster_of_three(dfs_cluster: Cluster) -> None:

@@ -38,6 +38,16 @@ def test_every_command_has_examples_that_fit_and_that_are_accepted(name: str) ->
             command.make_context(name, ours[1:])
 
 
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_help_page_fits_a_terminal_of_80_columns(name: str) -> None:
+    command = root.get_command(click.Context(root, info_name="dfs"), name)
+    assert command is not None
+    context = click.Context(command, info_name=name, parent=click.Context(root, info_name="dfs"))
+    page = command.get_help(context)
+    assert "Examples:" in page
+    assert max(map(len, page.splitlines())) <= 80
+
+
 def joined(lines: tuple[str, ...]) -> list[str]:
     """Command lines, those that a backslash continues in one piece."""
     return "\n".join(lines).replace("\\\n", " ").splitlines()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import click
 
 from dfs.cli.examples import epilog
-from dfs.cli.session import Session, namenode_option
+from dfs.cli.session import Session, cluster_options
 from dfs.protocol.errors import EXIT_USAGE
 
 
@@ -27,7 +27,10 @@ _FILES, _CLUSTER, _SERVERS, _REST = "Files", "Cluster", "Servers", "This program
 COMMANDS: dict[str, CommandRow] = {
     "put": CommandRow("put", _FILES, "Store local files, directories or an https:// URL."),
     "get": CommandRow("get", _FILES, "Fetch files or directories."),
+    "sync": CommandRow("sync", _FILES, "Make a directory like another one; one of them is remote."),
     "ls": CommandRow("ls", _FILES, "List directories."),
+    "tree": CommandRow("find", _FILES, "Show directories as a tree."),
+    "find": CommandRow("find", _FILES, "Find files and directories by name, kind, size or time."),
     "cat": CommandRow("cat", _FILES, "Write files to stdout."),
     "head": CommandRow("cat", _FILES, "Write the first bytes or lines of a file to stdout."),
     "tail": CommandRow("cat", _FILES, "Write the last bytes or lines of a file to stdout."),
@@ -38,6 +41,8 @@ COMMANDS: dict[str, CommandRow] = {
     "cp": CommandRow("move", _FILES, "Copy within the cluster; no data moves."),
     "touch": CommandRow("attributes", _FILES, "Make empty files, or set the time of existing ones."),
     "append": CommandRow("put", _FILES, "Add a local file or stdin to the end of a file."),
+    "concat": CommandRow("cutting", _FILES, "Move the contents of files behind the end of DEST."),
+    "truncate": CommandRow("cutting", _FILES, "Cut files to a size; what is behind it is gone."),
     "stat": CommandRow("stat", _FILES, "Show all about files and directories."),
     "du": CommandRow("usage", _FILES, "Show how much files and directories hold."),
     "df": CommandRow("usage", _FILES, "Show the space of the cluster."),
@@ -55,6 +60,7 @@ COMMANDS: dict[str, CommandRow] = {
     "mini": CommandRow("mini", _SERVERS, "Run a whole cluster on this machine."),
     "namenode": CommandRow("roles", _SERVERS, "Run a namenode."),
     "datanode": CommandRow("roles", _SERVERS, "Run a datanode."),
+    "completion": CommandRow("completion", _REST, "Write a script that completes commands and paths."),
     "version": CommandRow("version", _REST, "Show the version."),
 }
 
@@ -96,13 +102,13 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog=(
         "Remote paths are absolute (/a/b) or dfs://host:port/a/b; * ? [ab] {a,b} ** are expanded by dfs: quote them. "
         "Every command has --help."
     ),
 )
-@namenode_option
+@cluster_options
 @click.pass_context
 def root(context: click.Context, /) -> None:
     """dfs stores files on many machines: checked to the byte, replicated, visible all at once or not at all."""

@@ -308,8 +308,26 @@ EXIT_CODES = (
 _COMMANDS_INTRODUCTION = """\
 Remote paths are absolute (`/a/b`) or `dfs://host:port/a/b`. `*`, `?`, `[ab]`, `{a,b}` and `**` are expanded by `dfs`:
 quote them; a pattern that matches nothing is an error. `-` is stdin or stdout. stdout is data, the rest goes to stderr.
-The namenode is `--namenode` (before or after the subcommand), else `DFS_NAMENODE`, else `namenode` in the table
-`[client]` of `~/.config/dfs/config.toml`, else `http://127.0.0.1:9870`; several, comma-separated, are tried in turn."""
+`dfs:/a/b` is `/a/b`, where a local path could be meant.
+
+The namenode is `--namenode` (before or after the subcommand), else that of `--profile`, else `DFS_NAMENODE`, else that
+of the profile, else `http://127.0.0.1:9870`; several, comma-separated, are tried in turn. Profiles are in
+`~/.config/dfs/config.toml` (or `$XDG_CONFIG_HOME/dfs/config.toml`), all settings optional:
+
+```toml
+profile = "work"            # the one to use; --profile and DFS_PROFILE win over it
+
+[client]                    # used if no profile is named
+namenode = "http://127.0.0.1:9870"
+
+[profiles.work]
+namenode = ["http://nn1:9870", "http://nn2:9870"]
+replication = 2             # of new files
+chunk_size_bytes = 134217728
+parallel = 8                # chunks under way at once, as -j
+```
+
+`eval "$(dfs completion bash)"` in `~/.bashrc` completes commands, options and remote paths; zsh and fish likewise."""
 
 
 def commands_page() -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfs.cli.session import Failures, Session, remote_command
+from dfs.cli.session import HELP_IS_LONG, Failures, Session, human_option, remote_command
 from dfs.cli.show import (
     Screen,
     columns,
@@ -98,10 +98,11 @@ class Look:
             sys.stdout.write("".join(cells) + "\n")
 
 
-@remote_command("ls")
+@remote_command("ls", **HELP_IS_LONG)
 @click.argument("paths", metavar="[PATH…]", nargs=-1)
 @click.option("-l", "long", is_flag=True, help="Mode, replicas, owner, group, size, time and name.")
 @click.option("-1", "single", is_flag=True, help="One name on a line, as always when stdout is no terminal.")
+@human_option
 @click.option("-R", "recursive", is_flag=True, help="Directories below as well.")
 @click.option("-t", "by_time", is_flag=True, help="Newest first.")
 @click.option("-S", "by_size", is_flag=True, help="Largest first.")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -14,8 +14,11 @@ from dfs.cli.failures import tell
 from dfs.cli.move import is_directory, must_be_directory, within
 from dfs.cli.progress import Added, progress, progress_options
 from dfs.cli.session import Failures, Session, parallel_option, remote_command
-from dfs.cli.transfer import SIZE, local_tree_size, tell_failures
+from dfs.cli.transfer import SIZE, local_tree_size, selection_of, selection_options, tell_failures
 from dfs.protocol.errors import FileNotFound, Unavailable
+
+if TYPE_CHECKING:
+    from dfs.selection import Selection
 
 STDIN = "-"
 _PIECE = 1 << 20
@@ -37,6 +40,7 @@ class _Wanted:
     resume: bool
     storing: dict[str, Any]
     """parents, replication, chunk_size: as the Python API takes them."""
+    selection: "Selection | None"
 
 
 @remote_command("put")
@@ -52,6 +56,7 @@ class _Wanted:
 @click.option(
     "--chunk-size", type=SIZE, metavar="SIZE", help="Of big files, like 64MiB; the cluster's default otherwise."
 )
+@selection_options
 @progress_options
 def put_command(
     session: Session,
@@ -64,6 +69,8 @@ def put_command(
     parents: bool,
     replication: int | None,
     chunk_size: int | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
     quiet: bool,
     no_progress: bool,
 ) -> None:
@@ -71,10 +78,12 @@ def put_command(
 
     Into REMOTE if that is a directory. LOCAL may be - for stdin. A file is invisible until it is complete; one that
     exists is refused without -f. With -r, what can't be stored is named, and the rest is stored. With --resume, a put
-    of the same files that was interrupted sends only what is missing, if they have not changed.
+    of the same files that was interrupted sends only what is missing, if they have not changed. PATTERN is compared
+    with names, or with the path below LOCAL if it has a slash.
     """
-    storing = {"parents": parents, "replication": replication, "chunk_size": chunk_size}
-    wanted = _Wanted(force, recursive, quiet or no_progress, preserve, resume, storing)
+    storing: dict[str, Any] = {"parents": parents, "replication": replication, "chunk_size": chunk_size}
+    selection = selection_of(include, exclude, tree=recursive)
+    wanted = _Wanted(force, recursive, quiet or no_progress, preserve, resume, storing, selection)
     if "" in locals_:
         raise click.UsageError("a LOCAL is empty; name a file, or - for stdin")
     target = session.path(remote)
@@ -145,6 +154,7 @@ def _put(session: Session, local: str, target: str, wanted: _Wanted, failures: F
                 preserve=wanted.preserve,
                 resume=wanted.resume,
                 notice=tell,
+                selection=wanted.selection,
                 progress=None if added is None else lambda size, _files: added(size),
                 **wanted.storing,
             )
@@ -155,7 +165,9 @@ def _local_size(local: str, wanted: _Wanted) -> int | None:
     """Bytes to come, where somebody will see them. Raises OSError where there is nothing."""
     if not os.path.isdir(local):
         return os.stat(local).st_size
-    return local_tree_size(local) if sys.stderr.isatty() and not wanted.quiet else None
+    # With patterns it would be the size of more than is sent.
+    shown = sys.stderr.isatty() and not wanted.quiet and wanted.selection is None
+    return local_tree_size(local) if shown else None
 
 
 def _store(session: Session, source: Any, total: int | None, local: str, target: str, wanted: _Wanted) -> None:

@@ -20,6 +20,8 @@ from dfs.protocol.errors import EXIT_SOME_FAILED, EXIT_UNREACHABLE, DfsError, Fi
 if TYPE_CHECKING:
     from dfs.client import Client
 
+REMOTE = "dfs:"
+"""Before a remote path where a local one could be meant; `dfs:/a` is `/a`."""
 _SCHEME = "dfs://"
 
 
@@ -29,6 +31,8 @@ class Session:
     def __init__(self) -> None:
         self.namenode: str | None = None
         """As given by --namenode or a dfs:// URL; None: DFS_NAMENODE, then the default."""
+        self.profile: str | None = None
+        """As given by --profile."""
         self.parallel: int | None = None
         """Transfers at once, as given by -j."""
         self._from_url: str | None = None
@@ -37,20 +41,21 @@ class Session:
     @property
     def fs(self) -> "Client":
         if self._fs is None:
-            from dfs.connecting import PARALLEL, connect
+            from dfs.connecting import connect
 
-            self._fs = connect(self.namenode, parallel=self.parallel or PARALLEL)
+            self._fs = connect(self.namenode, parallel=self.parallel, profile=self.profile)
             context = click.get_current_context(silent=True)
             if context is not None:
                 context.find_root().call_on_close(self._fs.close)
         return self._fs
 
     def path(self, text: str) -> str:
-        """The absolute path that `text` names: itself, or that of a dfs:// URL, which also chooses the namenode."""
+        """The absolute path that `text` names: /a, dfs:/a, or that of a dfs:// URL, which also chooses the namenode."""
         if not text.startswith(_SCHEME):
-            if not text.startswith("/"):
+            plain = text.removeprefix(REMOTE)
+            if not plain.startswith("/"):
                 raise click.UsageError(f"{text!r} is not a remote path; those begin with / or dfs://")
-            return _one_slash(text)
+            return _one_slash(plain)
         place, slash, rest = text.removeprefix(_SCHEME).partition("/")
         if place:
             from dfs.connecting import parse_url
@@ -90,13 +95,27 @@ def _take_namenode(context: click.Context, _parameter: click.Parameter, value: s
         context.ensure_object(Session).namenode = value
 
 
-namenode_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
-    "--namenode",
-    metavar="URL",
-    expose_value=False,
-    callback=_take_namenode,
-    help="Namenode, several comma-separated. Default: DFS_NAMENODE, then http://127.0.0.1:9870.",
-)
+def _take_profile(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Session).profile = value
+
+
+def cluster_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--namenode and --profile: which cluster is meant."""
+    function = click.option(
+        "--profile",
+        metavar="NAME",
+        expose_value=False,
+        callback=_take_profile,
+        help="Of ~/.config/dfs/config.toml. Default: DFS_PROFILE, then the file's own.",
+    )(function)
+    return click.option(
+        "--namenode",
+        metavar="URL",
+        expose_value=False,
+        callback=_take_namenode,
+        help="Namenode, several comma-separated. Default: DFS_NAMENODE, then the profile's.",
+    )(function)
 
 
 def _take_parallel(context: click.Context, _parameter: click.Parameter, value: int | None) -> None:
@@ -114,17 +133,27 @@ parallel_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.opti
 )
 
 
-def remote_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A click command that gets a `Session` first and understands --namenode."""
+def remote_command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A click command that gets a `Session` first and understands --namenode. `settings`: of the command."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @functools.wraps(function)
         def with_session(**arguments: Any) -> Any:
             return function(click.get_current_context().ensure_object(Session), **arguments)
 
-        return click.command(name)(namenode_option(with_session))
+        make: Callable[[Callable[..., Any]], click.Command] = click.command(name, **settings)
+        return make(cluster_options(with_session))
 
     return decorate
+
+
+HELP_IS_LONG: dict[str, Any] = {"context_settings": {"help_option_names": ["--help"]}}
+"""For commands whose -h is a habit that means something else; see `human_option`."""
+
+
+def human_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """-h as ls, du and df have it everywhere. Sizes are binary units without it, too."""
+    return click.option("-h", expose_value=False, is_flag=True, help="Sizes in binary units, as always.")(function)
 
 
 class Failures:

@@ -1,8 +1,9 @@
-"""What put and get share: sizes in arguments, the size of a local tree, the items of a tree that failed."""
+"""What put, get and sync share: sizes and patterns in arguments, the size of a local tree, the items that failed."""
 
 import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +11,8 @@ from dfs.cli.failures import explain
 from dfs.cli.session import Failures
 
 if TYPE_CHECKING:
+    from dfs.selection import Selection
+    from dfs.syncing import SyncReport
     from dfs.tree import TreeReport
 
 _SIZE = re.compile(r"(\d+)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -33,6 +36,30 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]
 SIZE = SizeType()
 
 
+def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--include and --exclude, which become the arguments `include` and `exclude`."""
+    function = click.option(
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Leave out files and directories; several times for several patterns.",
+    )(function)
+    return click.option("--include", multiple=True, metavar="PATTERN", help="Take only files that match one of these.")(
+        function
+    )
+
+
+def selection_of(include: tuple[str, ...], exclude: tuple[str, ...], *, tree: bool) -> "Selection | None":
+    """The files that are meant; None: all of them. `tree`: whether there is a directory to choose from."""
+    if not include and not exclude:
+        return None
+    if not tree:
+        raise click.UsageError("--include and --exclude choose from what is below directories: they need -r")
+    from dfs.selection import Selection
+
+    return Selection(include=include, exclude=exclude)
+
+
 def local_tree_size(top: str) -> int:
     """Bytes of the regular files below a local directory, as far as they can be seen: for the progress bar only."""
     total = 0
@@ -47,7 +74,7 @@ def local_tree_size(top: str) -> int:
     return total
 
 
-def tell_failures(report: "TreeReport", failures: Failures) -> None:
+def tell_failures(report: "TreeReport | SyncReport", failures: Failures) -> None:
     """Tell each item of a tree that was left out."""
     for failure in report.failures:
         sentence, exit_code = explain(failure.error)

@@ -4,12 +4,13 @@ import sys
 
 import click
 
-from dfs.cli.session import Session, each_path, remote_command
+from dfs.cli.session import HELP_IS_LONG, Session, each_path, human_option, remote_command
 from dfs.cli.show import print_json, size_text, table
 
 
-@remote_command("du")
+@remote_command("du", **HELP_IS_LONG)
 @click.argument("paths", metavar="[PATH…]", nargs=-1)
+@human_option
 @click.option("-s", "summary", is_flag=True, help="Only the sum for each PATH, not what is in it.")
 @click.option("--bytes", "exact", is_flag=True, help="Exact sizes in bytes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each line.")
@@ -49,7 +50,8 @@ def du_command(session: Session, paths: tuple[str, ...], summary: bool, exact: b
             sys.stdout.write(line + "\n")
 
 
-@remote_command("df")
+@remote_command("df", **HELP_IS_LONG)
+@human_option
 @click.option("--bytes", "exact", is_flag=True, help="Exact sizes in bytes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def df_command(session: Session, exact: bool, as_json: bool) -> None:

@@ -35,9 +35,12 @@ def is_files(raw_path: bytes) -> bool:
     return raw_path == FILES.encode() or raw_path.startswith(FILES.encode() + b"/")
 
 
-def path_of(raw_path: bytes) -> str:
-    """The canonical path that the target `/files/…`, without its query, names. Raises InvalidName."""
-    rest = raw_path.removeprefix(FILES.encode()) or b"/"
+def path_of(raw_path: bytes, prefix: str = FILES) -> str:
+    """The canonical path that the target `/files/…`, without its query, names. Raises InvalidName.
+
+    prefix  of another door's targets
+    """
+    rest = raw_path.removeprefix(prefix.encode()) or b"/"
     try:
         decoded = _ESCAPE.sub(_unescape, rest).decode()
     except UnicodeDecodeError:

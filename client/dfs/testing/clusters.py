@@ -19,6 +19,7 @@ from dfs.mini import HOST, wait_until_writable
 from dfs.processes import ServerProcess, stop_all
 from dfs.protocol.chunk_format import HEADER_SIZE
 from dfs.roles import check_known, role_options
+from dfs.testing.leavings import Watch
 
 if TYPE_CHECKING:
     from dfs.client import Client
@@ -332,13 +333,15 @@ def cluster(
 ) -> Iterator[Cluster]:
     """A cluster of real processes, ready to take files; stopped and removed at the end, whatever happens.
 
+    If this process is killed, that is done by one that `leavings` starts beside it.
+
     replication     of new files; None: 3, or as many as there are datanodes
     directory       where its data goes and stays; None: a temporary directory
     proxied         a `dfs.testing.Proxy` on every way: `cluster.proxy`, `datanode.proxies`
     movable_clocks  `node.shift_clock` works
     settings        of the servers, by name: `dead_after_s=3`; each goes to the roles that have it
     """
-    place = directory if directory is not None else tempfile.mkdtemp(prefix="dfs-test-")
+    place = os.path.abspath(directory) if directory is not None else tempfile.mkdtemp(prefix="dfs-test-")
     try:
         os.makedirs(place, exist_ok=True)
         made = Cluster(
@@ -349,11 +352,16 @@ def cluster(
             proxied=proxied,
             movable_clocks=movable_clocks,
         )
+        watch = Watch(place, keep=directory is not None)
         try:
             made.start()
             yield made
         finally:
             made.close()
+            if directory is None:
+                shutil.rmtree(place, ignore_errors=True)
+            # Not if something went wrong just now, a second Ctrl-C say: then it does the rest once we are gone.
+            watch.end()
     finally:
         if directory is None:
             shutil.rmtree(place, ignore_errors=True)

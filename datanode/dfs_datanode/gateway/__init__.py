@@ -6,6 +6,7 @@ is a client like any other that happens to run in the same process. `routes` is 
     door            method → handler, errors → statuses
     download        GET, HEAD; `ranges` and `representation` decide, `listing` shows directories
     upload          PUT; `budget` bounds the memory of all of them together
+    webhdfs         the data half of WebHDFS; `crc32c` is the checksum that Hadoop compares
     files           the client library, put together for one principal; `addresses` are those between datanodes
 """
 
@@ -17,8 +18,9 @@ from dfs_datanode.gateway.addresses import PeerUrl
 from dfs_datanode.gateway.budget import give_big_buffers_back
 from dfs_datanode.gateway.door import FilesRoute, Gateway
 from dfs_datanode.gateway.files import FilesOf
+from dfs_datanode.gateway.webhdfs import WebhdfsRoute
 
-__all__ = ["FilesOf", "FilesRoute", "Gateway", "make_gateway"]
+__all__ = ["FilesOf", "FilesRoute", "Gateway", "WebhdfsRoute", "make_gateway"]
 
 
 def make_gateway(

@@ -103,8 +103,8 @@ class FilesRoute(BaseRoute):
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = _Body(receive)
-        started = _Started(send)
+        body = Body(receive)
+        started = Started(send)
         try:
             await self._answer(scope, body, started)
         except e.DfsError as error:
@@ -118,7 +118,7 @@ class FilesRoute(BaseRoute):
             internal = e.DfsError("internal error; the datanode's log says more")
             await send_failure(started, internal, unread=body.unread(scope))
 
-    async def _answer(self, scope: Scope, receive: "_Body", send: "_Started") -> None:
+    async def _answer(self, scope: Scope, receive: "Body", send: "Started") -> None:
         gateway, method = self._gateway, scope["method"]
         headers = headers_of(scope)
         path = path_of(scope["raw_path"])
@@ -146,7 +146,7 @@ class FilesRoute(BaseRoute):
         return entry
 
     async def _get(
-        self, files: Files, path: str, method: str, headers: dict[str, str], receive: "_Body", send: "_Started"
+        self, files: Files, path: str, method: str, headers: dict[str, str], receive: "Body", send: "Started"
     ) -> None:
         gateway = self._gateway
         file = None
@@ -166,7 +166,7 @@ class FilesRoute(BaseRoute):
         answer = answer_for(method, headers, entry, now_s=int(time.time()), boundary=new_boundary())
         await send_answer(answer, file, receive, send, in_thread=gateway.in_thread, downloads=gateway.downloads)
 
-    async def _put(self, scope: Scope, path: str, headers: dict[str, str], receive: "_Body", send: "_Started") -> None:
+    async def _put(self, scope: Scope, path: str, headers: dict[str, str], receive: "Body", send: "Started") -> None:
         gateway = self._gateway
         length = content_length(scope)
         ticket = gateway.ticket(query_of(scope), path)
@@ -191,7 +191,7 @@ class FilesRoute(BaseRoute):
         )
 
 
-class _Body:
+class Body:
     """`receive`, which remembers whether the whole body was read."""
 
     def __init__(self, receive: Receive) -> None:
@@ -208,7 +208,7 @@ class _Body:
         return self if has_body(headers_of(scope)) and not self._ended else None
 
 
-class _Started:
+class Started:
     """`send`, which remembers whether an answer has begun."""
 
     def __init__(self, send: Send) -> None:

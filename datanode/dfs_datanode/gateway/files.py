@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from dfs.experience import Experience
 from dfs.fetcher import Fetcher
+from dfs.get_tree import Downloads
 from dfs.hinting import FileHints
 from dfs.layout import Content, PlacedExtent
 from dfs.namenodes import Namenodes
@@ -21,22 +22,26 @@ from dfs.protocol.clock import Clock
 from dfs.protocol.digests import Buffer
 from dfs.protocol.errors import ChunkExists, ReceiptRefused, Unavailable
 from dfs.protocol.messages import (
+    CHUNK_SIZE_MIN,
     Commit,
     Entry,
     ListDirectory,
     Listing,
+    Locate,
     Open,
     Outcome,
     PutFile,
     Remove,
     Stat,
 )
-from dfs.protocol.operations import COMMIT, LIST, OPEN, STAT
+from dfs.protocol.operations import COMMIT, LIST, LOCATE, OPEN, STAT
 from dfs.protocol.transport import Transport
 from dfs.publisher import Publisher
 from dfs.retries import RetryBudget
 from dfs.sender import Grants
 from dfs.staging import Staging
+from dfs.storing import PendingAppend, Storing
+from dfs.truncating import truncate
 from dfs.workers import Workers
 from dfs.writer import ChunkLine, StreamWriter
 from dfs_datanode.gateway.addresses import InsideCaller, PeerUrl
@@ -85,6 +90,11 @@ class OpenFile:
         self._kept: tuple[int, memoryview] | None = None
         """The position of an extent, and all of its bytes."""
         self._give_back: weakref.finalize[[int], OpenFile] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of this version."""
+        return self._content.size
 
     def read(self, start: int, end: int) -> memoryview:
         """The bytes [start, end), verified. Raises as `Fetcher.read` does."""
@@ -149,6 +159,33 @@ class Upload:
         self._staging.abort()
 
 
+class Append:
+    """Bytes on their way behind the end of a file; invisible until `publish`. Not for several threads at once."""
+
+    def __init__(self, pending: PendingAppend) -> None:
+        self._pending = pending
+
+    @property
+    def length(self) -> int:
+        """Bytes that came so far."""
+        return self._pending.length
+
+    def write(self, data: Buffer) -> None:
+        """Take the next bytes; waits while the chunk before is still being sent."""
+        self._pending.write(data)
+
+    def publish(self) -> Outcome:
+        """Make them the end of the file."""
+        try:
+            return self._pending.commit()
+        except (ReceiptRefused, ChunkExists):
+            raise Unavailable("a datanode was lost during the append; nothing was stored, send it again") from None
+
+    def abort(self) -> None:
+        """Forget them. Waits for the chunk that is being sent."""
+        self._pending.abort()
+
+
 class Files:
     """Everything that one principal may do through the gateway. Usable from several threads; blocks."""
 
@@ -191,14 +228,36 @@ class Files:
         content = Content(opened.layout, self._namenodes, self._clock)
         return OpenFile(opened.entry, content, self._fetcher, self._shelf)
 
+    def open_content(self, path: str, content: int | None, offset: int = 0, length: int | None = None) -> OpenFile:
+        """A version that was found earlier, whatever has its path now; the entry is the present one.
+
+        content  None: the version that is there now
+        Raises   also VersionGone: it was replaced, and is no longer kept
+        """
+        opened = self._namenodes.call(OPEN, Open(path=path, offset=offset, length=length))
+        layout = opened.layout
+        if content is not None and layout.content != content:
+            layout = self._namenodes.call(LOCATE, Locate(content=content, offset=offset, length=length))
+        return OpenFile(opened.entry, Content(layout, self._namenodes, self._clock), self._fetcher, self._shelf)
+
+    def chunk_size(self) -> int:
+        """The cluster's, in bytes."""
+        return self._namenodes.facts().chunk_size_bytes
+
     def list_page(self, path: str, after: str) -> Listing:
         """One page of a directory."""
         return self._namenodes.call(LIST, ListDirectory(path=path, after=after, limit=LIST_PAGE))
 
-    def begin_upload(self, path: str, length: int | None) -> Upload:
-        """Begin a file of `length` bytes, or of any length, that is to become `path`."""
+    def begin_upload(
+        self, path: str, length: int | None, *, replication: int | None = None, block_size: int | None = None
+    ) -> Upload:
+        """Begin a file of `length` bytes, or of any length, that is to become `path`.
+
+        replication, block_size  what the client asked for; None: as the cluster has it
+        """
         facts = self._namenodes.refresh()
-        chunk_size = min(CHUNK_BYTES, facts.chunk_size_bytes)
+        replication = replication or facts.replication
+        chunk_size = min(CHUNK_BYTES, facts.chunk_size_bytes, max(block_size or CHUNK_BYTES, CHUNK_SIZE_MIN))
         if length is not None:
             chunk_size = max(1, min(chunk_size, length))
         grants = Grants(
@@ -206,14 +265,40 @@ class Files:
             self._suspects,
             self._clock,
             length=chunk_size,
-            replication=facts.replication,
+            replication=replication,
             expected=None if length is None else -(-length // chunk_size),
             writer=self._datanode,
         )
-        staging = Staging(self._publisher, self._namenodes, replication=facts.replication)
+        staging = Staging(self._publisher, self._namenodes, replication=replication)
         line = ChunkLine(self._sender, self._workers, grants, parallel=1, taken=staging.add_next)
         hints = FileHints(path, self._namenodes.new_id(), size=-1 if length is None else length)
         return Upload(StreamWriter(line, chunk_size, hints), staging)
+
+    def begin_append(self, path: str, inode: int) -> Append:
+        """Begin an append to the file that has this number."""
+        storing = Storing(
+            self._namenodes,
+            self._sender,
+            self._fetcher,
+            self._workers,
+            self._suspects,
+            self._clock,
+            parallel=1,
+            chunk_size=min(CHUNK_BYTES, self._namenodes.refresh().chunk_size_bytes),
+            replication=None,
+        )
+        return Append(storing.append_stream(path, create=False, parents=False, replication=None, inode=inode))
+
+    def truncate(self, path: str, size: int) -> Outcome:
+        """Make a file shorter. Raises as `truncating.truncate` does."""
+        downloads = Downloads(self._namenodes, self._fetcher, self._workers, self._clock, parallel=1)
+        return truncate(
+            downloads,
+            lambda action: self._namenodes.perform(COMMIT, Commit(op_id="", actions=[action])).outcomes,
+            path,
+            size,
+            if_version=None,
+        )
 
     def remove(self, action: Remove) -> None:
         """Remove a path, once, whatever the connection does."""

@@ -10,10 +10,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from dfs.protocol import errors as e
 from dfs.protocol.capability import Ticket
+from dfs.protocol.digests import Buffer
 from dfs.protocol.http_conditions import Verdict, evaluate, has_preconditions
 from dfs.protocol.http_files import validators
 from dfs.protocol.messages import Entry, Outcome, PutFile
@@ -29,6 +30,20 @@ PIECE_BYTES = 1 << 20
 """Gathered before a thread takes it: the server hands bodies out in small pieces."""
 
 InThread = Callable[..., Awaitable[Any]]
+
+
+class Incoming(Protocol):
+    """Bytes that are being stored, and not visible yet."""
+
+    @property
+    def length(self) -> int: ...
+
+    def write(self, data: Buffer) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+U = TypeVar("U", bound=Incoming)
 
 
 class Refusal(Exception):
@@ -121,23 +136,50 @@ async def store(
     except e.FileNotFound:
         current = None
     action = action_for(path, headers, current)
-    async with budget.share(UPLOAD_BYTES_MAX if length is None else min(2 * length, UPLOAD_BYTES_MAX)):
-        upload: Upload = await in_thread(files.begin_upload, path, length)
-        try:
-            await _take_body(upload, receive, length, in_thread)
-            if empty_is_lost and length is None and upload.length == 0:
-                raise e.InvalidRequest("the body was lost on the way through the redirect; nothing was stored")
-            outcome: Outcome = await _to_the_end(in_thread(upload.publish, action))
-        except BaseException as error:
-            await _to_the_end(in_thread(upload.abort))
-            if isinstance(error, e.FileExists) and action.when == "absent":
-                raise _changed(path) from None
-            raise
+
+    def publish(upload: Upload) -> Outcome:
+        if empty_is_lost and length is None and upload.length == 0:
+            raise e.InvalidRequest("the body was lost on the way through the redirect; nothing was stored")
+        return upload.publish(action)
+
+    try:
+        upload, outcome = await take_in(
+            lambda: files.begin_upload(path, length), publish, length, receive, budget=budget, in_thread=in_thread
+        )
+    except e.FileExists:
+        if action.when == "absent":
+            raise _changed(path) from None
+        raise
     return Stored(outcome, upload.length, replaced=current is not None)
 
 
+async def take_in(
+    begin: Callable[[], U],
+    publish: Callable[[U], Outcome],
+    length: int | None,
+    receive: Receive,
+    *,
+    budget: Budget,
+    in_thread: InThread,
+) -> tuple[U, Outcome]:
+    """Take a body of `length` bytes, or of any length, and publish it; nothing is stored if that raises.
+
+    begin, publish  called in threads
+    Raises          Refusal, and what these raise
+    """
+    async with budget.share(UPLOAD_BYTES_MAX if length is None else min(2 * length, UPLOAD_BYTES_MAX)):
+        upload: U = await in_thread(begin)
+        try:
+            await _take_body(upload, receive, length, in_thread)
+            outcome: Outcome = await _to_the_end(in_thread(publish, upload))
+        except BaseException:
+            await _to_the_end(in_thread(upload.abort))
+            raise
+    return upload, outcome
+
+
 async def _take_body(
-    upload: Upload,
+    upload: Incoming,
     receive: Receive,
     length: int | None,
     in_thread: InThread,

@@ -111,6 +111,8 @@ class AppendFile(Struct, frozen=True, kw_only=True, tag_field="do", tag="append"
     drop_tail: bool = False
     """Replace the last extent by `extents` (they begin with its bytes). Needs `if_version`."""
     if_version: Version | None = None
+    if_inode: Annotated[int, Meta(ge=1, lt=1 << 62)] | None = None
+    """Only this file (`Entry.inode`), not another one that has its path by now."""
     create: bool = False
     """Make the file if it does not exist."""
     parents: bool = False

@@ -48,9 +48,10 @@ install: $(STAMP)   ## .venv with the command .venv/bin/dfs
 demo: $(STAMP)      ## a cluster on this machine: store, kill a datanode, read everything back
 	$(BIN)/python -m dfs.demo
 
-test: $(DEV_STAMP)  ## the whole test-suite: what computes on both cores, then what waits for real processes
+test: $(DEV_STAMP)  ## the whole test-suite: on both cores, but for the faults, which measure how long things take
 	$(BIN)/python -m pytest --quiet -n 2 --dist worksteal tests/unit tests/contract
-	$(BIN)/python -m pytest tests/integration tests/fault tests/compat
+	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile tests/integration tests/compat
+	$(BIN)/python -m pytest tests/fault
 
 check: $(DEV_STAMP) ## format, lint, types, unit and contract tests: under 30 s
 	$(BIN)/ruff format --check .

@@ -15,12 +15,14 @@ KILLS ?= 20
 WORKLOADS ?=
 ROUNDS ?=
 QUICK ?=
+# Of `make compat`: mebibytes that go in by each door and come out by every other one; `make test` takes 40.
+DATA_MIB ?= 300
 comma := ,
 JAVA := $(shell command -v java 2>/dev/null)
 # The source distribution of the `hdfs` package, which contains its integration tests.
 HDFS := $(VENV)/hdfs
 
-.PHONY: install demo test check faults compat bench format docs clean
+.PHONY: install demo test check faults compat bench format docs site clean
 .DEFAULT_GOAL := install
 
 $(VENV)/bin/python:
@@ -48,10 +50,12 @@ install: $(STAMP)   ## .venv with the command .venv/bin/dfs
 demo: $(STAMP)      ## a cluster on this machine: store, kill a datanode, read everything back
 	$(BIN)/python -m dfs.demo
 
-test: $(DEV_STAMP)  ## the whole test-suite: on both cores, but for the faults, which measure how long things take
+# Two workers, as the smallest machine that runs it has two cores; tests of one file may share a cluster. What breaks things
+# runs alone, since it also says how long that may be felt.
+test: $(DEV_STAMP)  ## the whole test-suite, in a quarter of an hour: what computes, what starts servers, what breaks them
 	$(BIN)/python -m pytest --quiet -n 2 --dist worksteal tests/unit tests/contract
-	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile tests/integration tests/compat
-	$(BIN)/python -m pytest tests/fault
+	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --durations=10 tests/integration tests/compat
+	$(BIN)/python -m pytest --durations=10 tests/fault
 
 check: $(DEV_STAMP) ## format, lint, types, unit and contract tests: under 30 s
 	$(BIN)/ruff format --check .
@@ -63,7 +67,7 @@ faults: $(DEV_STAMP) ## the fault suite, its long loops, the thrasher, and their
 	PYTHONPATH=tests $(BIN)/python -m fault.stages --minutes $(MINUTES) --cuts $(CUTS) --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --write docs/reliability.md
 
 compat: $(COMPAT_STAMP) ## other people's programs on a real cluster: pandas, Arrow, dask, zarr, DuckDB, polars, Hadoop's shell, Spark, …
-	DFS_HDFS_SDIST=$(abspath $(HDFS)/hdfs-2.7.3.tar.gz) $(BIN)/python -m pytest tests/compat
+	DFS_TEST_DATA_MIB=$(DATA_MIB) DFS_HDFS_SDIST=$(abspath $(HDFS)/hdfs-2.7.3.tar.gz) $(BIN)/python -m pytest tests/compat
 
 bench: $(BENCH_STAMP) ## speed and cost beside their limits: WORKLOADS=big,small ROUNDS=5 QUICK=1
 	$(BIN)/python -m bench $(subst $(comma), ,$(WORKLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
@@ -74,6 +78,9 @@ format: $(DEV_STAMP)
 
 docs: $(DEV_STAMP)  ## the generated pages: protocol, settings, commands, dfs.example.toml
 	$(BIN)/python -m dfs.cli.generate
+
+site: $(DEV_STAMP)  ## the documentation as a site, build/site/index.html; a broken link is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees docs build/site
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

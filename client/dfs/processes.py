@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 from dfs.protocol.errors import Unavailable
+from dfs.protocol.settings import PARENT_VARIABLE
 
 _READY = "ready "
 _LOG_PREFIX = re.compile(r"^\S+ \S+ [A-Z]+ [\w.]+: ")
@@ -73,7 +74,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=self._environ,
+                env={**(os.environ if self._environ is None else self._environ), PARENT_VARIABLE: str(os.getpid())},
                 # Its own session: Ctrl-C at the terminal reaches us alone, and we stop the servers in order, once.
                 start_new_session=True,
             )

@@ -37,7 +37,7 @@ from dfs.publisher import Batch, Sent
 from dfs.put_file import send_at_once
 from dfs.selection import EVERYTHING, Selection
 from dfs.sources import FileSource
-from dfs.storing import Storing, put_action
+from dfs.storing import Storing, put_action, time_kept
 from dfs.tree import Progress, Tally, TreeReport, spoils_only_itself
 from dfs.workers import settle
 from dfs.writer import read_small, regular_size, whole_chunks
@@ -161,7 +161,7 @@ class TreePut:
 
     def _keep_directory(self, found: os.stat_result, path: str) -> None:
         if self._options.preserve:
-            self._kept.append(SetAttributes(path=path, mode=found.st_mode & 0o7777, mtime_ns=found.st_mtime_ns))
+            self._kept.append(SetAttributes(path=path, mode=found.st_mode & 0o7777, mtime_ns=time_kept(found)))
 
     # --- files ------------------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class TreePut:
     def _action(self, local: LocalFile, extents: list[Extent]) -> PutFile:
         kept: dict[str, int] = {}
         if self._options.preserve:
-            kept = {"mode": local.found.st_mode & 0o7777, "mtime_ns": local.found.st_mtime_ns}
+            kept = {"mode": local.found.st_mode & 0o7777, "mtime_ns": time_kept(local.found)}
         return put_action(
             local.path,
             overwrite=self._options.overwrite,

@@ -22,6 +22,7 @@ from dfs.protocol.messages import (
     CHUNK_SIZE_MAX,
     CHUNK_SIZE_MIN,
     REPLICATION_MAX,
+    TIME_NS_MAX,
     AppendFile,
     Extent,
     Locate,
@@ -415,4 +416,9 @@ def put_action(
 def kept_attributes(disk_path: str | int) -> dict[str, int]:
     """Mode and modification time of a local file, as `put_action` takes them."""
     found = os.stat(disk_path)
-    return {"mode": found.st_mode & 0o7777, "mtime_ns": found.st_mtime_ns}
+    return {"mode": found.st_mode & 0o7777, "mtime_ns": time_kept(found)}
+
+
+def time_kept(found: os.stat_result) -> int:
+    """The modification time of a local file; the nearest that can be kept, where a disk has one from 2200, say."""
+    return max(-TIME_NS_MAX, min(found.st_mtime_ns, TIME_NS_MAX))

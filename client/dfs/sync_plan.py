@@ -42,7 +42,8 @@ class Step:
     time     the bytes are the same, only the time is not
     delete   the source has nothing of that name; a directory goes with all that is below
     prune    a directory that the source does not have, if nothing is left in it
-    clash    a file on one side, a directory or link on the other: nothing is done
+    clash    a file on one side, a directory or link on the other: nothing is done, unless the rules delete; with them
+             only if something is in that directory that they leave out
     refuse   it can't be read or listed: nothing is done
     """
 
@@ -96,7 +97,7 @@ def plan(source: List, target: List, rules: Rules) -> Iterator[Step]:
             path = f"{here}/{name}" if here else name
             one, other = wanted.get(name), there.get(name)
             if one is not None:
-                yield from _towards(path, one, other, rules, below)
+                yield from _towards(path, one, other, rules, below, target)
             elif other is not None and rules.delete:
                 if other.kind == "directory" and rules.selection is not EVERYTHING:
                     # What the rules leave out may be in it, and stays.
@@ -119,15 +120,31 @@ def _chosen(listing: Listing, here: str, selection: Selection) -> dict[str, Thin
     }
 
 
+def _is_all_chosen(top: str, target: List, rules: Rules) -> bool:
+    """Whether the rules mean all that is in a directory of the target, so that it may go as a whole."""
+    waiting = [] if rules.selection is EVERYTHING else [top]
+    while waiting:
+        here = waiting.pop()
+        try:
+            there = target(here)
+        except rules.unreadable:
+            return False
+        chosen = _chosen(there, here, rules.selection)
+        if len(chosen) < len(there):
+            return False
+        waiting += [f"{here}/{name}" for name, thing in chosen.items() if thing.kind == "directory"]
+    return True
+
+
 def _towards(
-    path: str, one: Thing, other: Thing | None, rules: Rules, below: list[tuple[str, bool, bool]]
+    path: str, one: Thing, other: Thing | None, rules: Rules, below: list[tuple[str, bool, bool]], target: List
 ) -> Iterator[Step]:
     """What makes `other` like `one`, which the source has. Directories to be looked into go to `below`."""
     if one.error is not None:
         yield Step("refuse", path, source=one, target=other, error=one.error)
         return
     if other is not None and other.kind != one.kind:
-        if not rules.delete:
+        if not rules.delete or (other.kind == "directory" and not _is_all_chosen(path, target, rules)):
             yield Step("clash", path, source=one, target=other)
             return
         yield Step("delete", path, target=other, now=True)

@@ -18,7 +18,7 @@ from dfs.protocol.errors import Conflict, FileNotFound, InvalidRequest, NotADire
 from dfs.protocol.messages import OPEN_MANY_MAX, MakeDirectory, Remove, SetAttributes
 from dfs.put_tree import LocalFile, PutOptions, TreePut, judge_local, shown
 from dfs.selection import EVERYTHING, Selection
-from dfs.storing import Storing
+from dfs.storing import Storing, time_kept
 from dfs.sync_plan import Listing, Rules, Step, Thing, plan
 from dfs.tree import Failure, Progress, TreeReport
 
@@ -241,9 +241,9 @@ def _local_target(top: str, there: bool) -> Callable[[str], Listing]:
 def _thing(entry: os.DirEntry[str]) -> Thing:
     found = entry.stat(follow_symlinks=False)
     if entry.is_dir(follow_symlinks=False):
-        return Thing("directory", 0, found.st_mtime_ns)
+        return Thing("directory", 0, time_kept(found))
     if entry.is_file(follow_symlinks=False):
-        return Thing("file", found.st_size, found.st_mtime_ns)
+        return Thing("file", found.st_size, time_kept(found))
     return Thing("other")
 
 
@@ -275,7 +275,12 @@ class _Run:
                 assert step.source is not None
                 kind = step.source.kind
                 path = _join(self._source, step.path)
-                told = f"{shown(path)}: a {kind} here, and no {kind} in the target; --delete replaces what is there"
+                more = (
+                    "what is there has in it what the patterns leave out"
+                    if self._options.delete
+                    else "--delete replaces what is there"
+                )
+                told = f"{shown(path)}: a {kind} here, and no {kind} in the target; {more}"
                 self.failed(path, Conflict(told))
             else:
                 if step.action != "prune":

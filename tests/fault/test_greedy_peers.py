@@ -69,11 +69,12 @@ def test_a_crowd_of_slow_clients_holds_up_nobody(running: Cluster) -> None:  # F
 
 
 def test_a_head_that_does_not_end_is_refused_in_time(running: Cluster) -> None:  # F80
-    for node in (running.namenode, running.datanodes[0]):
-        with dial(node) as sock:
-            began = time.monotonic()
+    with dial(running.namenode) as first, dial(running.datanodes[0]) as second:
+        began = time.monotonic()
+        for sock in (first, second):
             sock.sendall(b"POST /v1/status HTTP/1.1\r\nHost: x\r\nX-Slow: ")
             sock.settimeout(HEAD_TIMEOUT_S + 10)
+        for sock in (first, second):
             answer = sock.recv(4096)
             assert answer.split()[1] == b"408"
             assert time.monotonic() - began > HEAD_TIMEOUT_S - 1

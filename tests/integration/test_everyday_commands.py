@@ -3,9 +3,13 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -166,6 +170,24 @@ def test_completion_is_silent_when_there_is_nothing_to_ask() -> None:
     assert "put" in complete("")
 
 
+def test_completion_does_not_wait_for_a_namenode_that_answers_byte_by_byte() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+                for _ in range(200):
+                    connection.sendall(b" ")
+                    time.sleep(0.2)
+
+        threading.Thread(target=drip, daemon=True).start()
+        started_s = time.monotonic()
+        assert complete("dfs ls /a", DFS_NAMENODE=f"http://127.0.0.1:{server.getsockname()[1]}") == []
+        assert time.monotonic() - started_s < 20
+
+
 def test_only_names_that_begin_so_are_asked_for(dfs_cluster: Cluster, base: str) -> None:
     fs = dfs_cluster.connect()
     with fs.transaction() as changes:
@@ -179,6 +201,8 @@ def test_only_names_that_begin_so_are_asked_for(dfs_cluster: Cluster, base: str)
 _IN_BASH = """\
 eval "$(dfs completion bash)"
 COMP_WORDBREAKS="$1"; COMP_LINE="dfs ls $2"; COMP_POINT=${#COMP_LINE}
+COMP_WORDS=(dfs ls "$2"); COMP_CWORD=2
+if [[ $2 == dfs:* ]]; then COMP_WORDS=(dfs ls dfs : "${2#dfs:}"); COMP_CWORD=4; fi
 compopt() { :; }
 _dfs_complete dfs "$2" ls
 printf "%s\\n" "${COMPREPLY[@]}"
@@ -214,3 +238,12 @@ def test_the_script_of_each_shell_offers_remote_paths(shell: str, dfs_cluster: C
     assert set(offered(f"{base}/d/")) == {f"{base}/d/c.txt", f"{base}/d/e/"}
     name = f"{base}/d/e/f g"
     assert list(offered(f"{base}/d/e/f")) == [name.replace(" ", "\\ ") if shell == "bash" else name]
+    dfs_cluster.connect().write_bytes(f"{base}/odd/$a:'b*", b"", parents=True)
+    if shell == "bash":
+        # Within quotes as they need it; what stands before a colon that was typed stays, and no star is expanded.
+        assert list(offered(f'"{base}/odd/')) == [f"{base}/odd/\\$a:'b*"]
+        assert list(offered(f"'{base}/odd/")) == [f"{base}/odd/$a:'\\''b*"]
+        assert list(offered(f"{base}/odd/")) == [f"{base}/odd/\\$a:\\'b\\*"]
+        assert list(offered(f"dfs:{base}/odd/")) == [f"{base}/odd/\\$a:\\'b\\*"]
+    else:
+        assert f"{base}/odd/$a:'b*" in [one.replace("\\", "") for one in offered(f"{base}/odd/")]

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from dfs.protocol.settings import PARENT_VARIABLE
 from fixtures.command import clean_environ, run_dfs
 
 READY_S = 30
@@ -167,6 +168,19 @@ def test_killed_itself_it_leaves_no_process_and_starts_again(start: Start) -> No
     first.process.wait()
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), "the servers end with mini")
     assert start().wait_ready().dfs("cat", "/f") == b"content"
+
+
+@pytest.mark.parametrize("role", ["namenode", "datanode"])
+def test_a_server_whose_parent_is_gone_before_it_could_watch_it_begins_nothing(role: str, tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    arguments = [role, "--dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0", "--exit-with-parent"]
+    arguments += ["--namenode", "http://127.0.0.1:1"] if role == "datanode" else []
+    environ = clean_environ(**{PARENT_VARIABLE: str(gone.pid)})
+    done = subprocess.run([sys.executable, "-m", "dfs.cli", *arguments], env=environ, capture_output=True, timeout=30)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert done.stdout == b""
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_killed_datanode_is_told_and_not_resurrected(start: Start) -> None:

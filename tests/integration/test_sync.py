@@ -26,6 +26,19 @@ def a_path_of_its_own(dfs_command: Run) -> str:
     return path
 
 
+def test_a_time_that_can_not_be_kept_becomes_the_nearest_that_can(dfs_command: Run, base: str, tmp_path: Path) -> None:
+    top = tmp_path / "times"
+    top.mkdir()
+    for name, year in (("now", 50), ("late", 330), ("early", -200)):
+        (top / name).write_bytes(name.encode())
+        os.utime(top / name, (0, year * 31_556_952))
+    assert dfs_command("sync", str(top), f"dfs:{base}/t").code == 0
+    assert changes(dfs_command("sync", "--json", str(top), f"dfs:{base}/t")) == []
+    assert changes(dfs_command("sync", "--json", f"dfs:{base}/t", str(top))) == []
+    assert dfs_command("put", "-p", "-r", str(top), f"{base}/p").code == 0
+    assert dfs_command("put", "-p", str(top / "late"), f"{base}/one").code == 0
+
+
 @pytest.fixture(name="tree")
 def a_local_tree(tmp_path: Path) -> Path:
     rng = random.Random(5)

@@ -13,7 +13,7 @@ from dfs.protocol import messages as m
 from dfs.protocol.ids import new_id
 from dfs.resuming import RECEIPTS_USABLE_SHARE
 from dfs.staging import STAGE_AGE_SHARE, STAGE_CHUNKS
-from fixtures.fake_cluster import NOW_MS, FakeCluster
+from fixtures.fake_cluster import BORN_S, NOW_MS, FakeCluster
 
 SIZE = 64 * 1024
 """Of a chunk."""
@@ -55,9 +55,10 @@ def test_a_stream_that_lasts_stages_its_chunks_before_their_receipts_are_too_old
 
 def test_a_cluster_with_a_short_window_has_its_chunks_staged_sooner(cluster: FakeCluster, fs: Client) -> None:
     cluster.commit_window_s = 8000
+    stage_age_s = STAGE_AGE_SHARE * 8000
     with fs.open("/slow", "wb") as file:
         file.write(os.urandom(2 * SIZE))
-        cluster.clock.wait(900)
+        cluster.clock.wait(stage_age_s - BORN_S - 100)
         file.write(os.urandom(SIZE))
         assert cluster.called("stage") == []
         cluster.clock.wait(200)
@@ -210,8 +211,10 @@ def test_receipts_are_not_relied_on_for_longer_than_the_cluster_takes_them(
     cluster: FakeCluster, fs: Client, source: Path
 ) -> None:
     cluster.commit_window_s = 8000
+    # What the first life stores is not staged: how much of it was, would depend on the threads.
+    assert STAGE_AGE_SHARE * 8000 > BORN_S
     put_until(fs, cluster, source, 4)
-    cluster.clock.wait(5100)
+    cluster.clock.wait(RECEIPTS_USABLE_SHARE * 8000 - BORN_S + 100)
     fs.put(source, "/big", resume=True)
     assert len({chunk for _, chunk in cluster.puts}) == 7, "what was stored is sent again"
 
@@ -299,7 +302,12 @@ def test_a_line_that_a_dying_client_left_unfinished_is_ignored(tmp_path: Path) -
     (path,) = (tmp_path / "j").iterdir()
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
-    for cut in range(0, len(whole), 7):
+    starts = [whole.index(line) for line in lines]
+    # Before, at the beginning, in the middle, and at the end of each line; each opening waits for the disk.
+    cuts = [
+        start + at for start, line in zip(starts, lines, strict=True) for at in (0, 1, len(line) // 2, len(line) - 1)
+    ]
+    for cut in cuts:
         path.write_bytes(whole[:cut])
         journal = an_upload(tmp_path)
         complete = whole[:cut].count(b"\n")

@@ -76,6 +76,14 @@ def test_a_file_where_a_directory_is_waits_for_delete() -> None:
     ]
 
 
+def test_a_directory_is_not_replaced_while_something_is_in_it_that_the_patterns_leave_out() -> None:
+    rules = {"delete": True, "selection": Selection(exclude=["*.log"])}
+    source = {"a": file()}
+    assert steps(source, {"a": {"b": {"keep.log": file()}}}, **rules) == [("clash", "a")]
+    assert steps(source, {"a": {"b": {"x": file()}}}, **rules) == [("delete", "a"), ("copy", "a")]
+    assert steps(source, {"a": {"b": PermissionError(13, "no")}}, **rules) == [("clash", "a")]
+
+
 def test_a_link_in_the_target_is_never_gone_through() -> None:
     target = {"d": Thing("other")}
     assert steps({"d": {"x": file()}}, target) == [("clash", "d")]

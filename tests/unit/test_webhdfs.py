@@ -56,6 +56,17 @@ def test_a_number_is_digits_within_its_bounds(query: bytes) -> None:
         Parameters(query).number("n", high=100)
 
 
+def test_a_position_far_behind_every_file_is_no_error() -> None:
+    parameters = Parameters(b"length=9223372036854775807&offset=5")
+    assert (parameters.position("length"), parameters.position("offset"), parameters.position("no")) == (
+        1 << 61,
+        5,
+        None,
+    )
+    with pytest.raises(e.InvalidRequest):
+        Parameters(b"length=-1").position("length")
+
+
 def test_permissions_are_octal() -> None:
     assert Parameters(b"permission=1755").permission() == 0o1755
     assert Parameters(b"").permission() is None
@@ -73,7 +84,7 @@ def test_a_query_must_be_utf_8_and_bounded() -> None:
 def test_the_caller_is_a_label_that_is_bounded() -> None:
     assert caller_in(Parameters(b"user.name=ann"), {}).principal == "ann"
     assert caller_in(Parameters(b""), {"dfs-principal": "bob"}).principal == "bob"
-    for name in (b"a/b", b"a%20b", b"a" * 256, b"%00"):
+    for name in (b"a/b", b"a%20b", b"a:b", b"a" * 256, b"%00", b"%C3%BC", b"%7F"):
         with pytest.raises(e.InvalidRequest):
             caller_in(Parameters(b"user.name=" + name), {})
 
@@ -204,6 +215,23 @@ def test_a_named_entry_makes_a_mask_that_the_mode_shows() -> None:
 def test_a_given_mask_is_kept() -> None:
     acl = acls.merged(acl_of(entry(0o640)), parse_spec("user:ann:rwx,mask::r--", with_bits=True), is_directory=False)
     assert acl.mode(0o640) == 0o640
+
+
+def test_a_mask_stays_while_only_the_other_scope_changes() -> None:
+    given = parse_spec("user:ann:rwx,mask::r--", with_bits=True)
+    acl = acls.merged(acl_of(entry(0o750, "directory")), given, is_directory=True)
+    more = acls.merged(acl, parse_spec("default:user:bob:rwx", with_bits=True), is_directory=True)
+    assert more.mode(0) == 0o740
+    less = acls.without(more, parse_spec("default:user:bob:,user:nobody:", with_bits=False), is_directory=True)
+    assert less.mode(0) == 0o740
+    assert acls.merged(more, parse_spec("user:eve:-w-", with_bits=True), is_directory=True).mode(0) == 0o770
+
+
+def test_a_mask_that_is_needed_can_not_be_removed() -> None:
+    acl = acls.merged(acl_of(entry(0o640)), parse_spec("user:ann:rw-", with_bits=True), is_directory=False)
+    with pytest.raises(RemoteException, match="mask is required"):
+        acls.without(acl, parse_spec("mask::", with_bits=False), is_directory=False)
+    assert acls.without(acl, parse_spec("user:ann:,mask::", with_bits=False), is_directory=False).stored() == ""
 
 
 def test_a_default_list_is_completed_and_only_for_directories() -> None:

@@ -7,15 +7,17 @@ and whatever goes wrong says nothing: nobody wants an error in the middle of a c
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import click
 
 from dfs.cli.session import REMOTE, Session
 from dfs.protocol.errors import DfsError
 
-TIMEOUT_S = 1.5
-"""Who presses Tab does not wait longer for a cluster."""
+PATIENCE_S = 1.5
+"""Who presses Tab does not wait longer for a cluster, whatever it does."""
 CANDIDATES_MAX = 500
 LOCAL_FILES = ":files"
 """Instead of candidates: the shell shall complete local files."""
@@ -30,23 +32,33 @@ _REMOTE = {
 _NOT_A_PATH = {"chmod": 1, "chown": 1, "setrep": 1}
 """So many arguments before the paths are something else."""
 
-_BASH = """\
-_dfs_complete() {
-    local IFS=$'\\n' candidates candidate word
+_BASH = r"""_dfs_complete() {
+    local candidates candidate word begun=${COMP_WORDS[COMP_CWORD]} colons="" place=$COMP_CWORD
     COMPREPLY=()
     candidates=$(COMP_LINE="${COMP_LINE:0:COMP_POINT}" dfs completion --line 2>/dev/null)
     if [[ $candidates == ":files" ]]; then
-        compopt -o filenames -o default
-        COMPREPLY=($(compgen -f -- "$2"))
+        compopt -o default
         return
     fi
-    for candidate in $candidates; do
-        # What stands before a colon is a word of its own to bash.
-        [[ $COMP_WORDBREAKS == *:* && $candidate == *:* ]] && candidate=${candidate##*:}
-        [[ $candidate == */ ]] && compopt -o nospace
-        printf -v word %q "$candidate"
-        COMPREPLY+=("$word")
+    # A colon is a word of its own to bash: what stands before those that were typed is not to be replaced.
+    [[ $begun == ":" ]] && place=$((place + 1))
+    while (( place > 1 )) && [[ ${COMP_WORDS[place - 1]} == ":" ]]; do
+        colons+=":"
+        place=$((place - 2))
     done
+    while IFS= read -r candidate; do
+        [[ $candidate ]] || continue
+        [[ $candidate == */ ]] && compopt -o nospace
+        for (( place = 0; place < ${#colons}; place++ )); do
+            candidate=${candidate#*:}
+        done
+        case $begun in
+            \"*) word=$(sed 's/[\"$`]/\\&/g' <<< "$candidate") ;;
+            \'*) word=$(sed "s/'/'\\\\''/g" <<< "$candidate") ;;
+            *) printf -v word %q "$candidate" ;;
+        esac
+        COMPREPLY+=("$word")
+    done <<< "$candidates"
 }
 complete -o nosort -F _dfs_complete dfs 2>/dev/null || complete -F _dfs_complete dfs
 """
@@ -152,8 +164,27 @@ def candidates(words: Sequence[str], root: click.Context) -> Iterable[str]:
         return _starting(_options(command), word)
     kind = _kind(path, arguments, word)
     if kind == "remote":
-        return remote_paths(_session(before, root), word)
+        session = _session(before, root)
+        return in_time(lambda: remote_paths(session, word))
     return [LOCAL_FILES] if kind == "local" else []
+
+
+def in_time(work: Callable[[], Iterable[str]]) -> list[str]:
+    """What `work` finds before patience ends, or else nothing.
+
+    In a thread, which is left behind: neither a name service that hangs nor a peer that sends one byte a second ends by
+    a time-out of a socket.
+    """
+    found: list[str] = []
+
+    def run() -> None:
+        with suppress(DfsError, OSError, click.ClickException):
+            found.extend(work())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    return list(found)
 
 
 def _starting(names: Iterable[str], word: str) -> list[str]:
@@ -246,11 +277,13 @@ def _names(session: Session, directory: str, begun: str) -> list[str]:
     from dfs.protocol.transport import Transport
 
     request = ListDirectory(path=canonical_path(directory), after=just_before(begun), limit=CANDIDATES_MAX)
-    transport = Transport()
+    urls = namenode_urls(session.namenode, profile=session.profile)
+    each_s = PATIENCE_S / len(urls)
+    transport = Transport(connect_timeout_s=each_s)
     try:
-        for url in namenode_urls(session.namenode, profile=session.profile):
+        for url in urls:
             try:
-                page = transport.call(url, LIST, request, timeout_s=TIMEOUT_S)
+                page = transport.call(url, LIST, request, timeout_s=each_s)
             except DfsError as error:
                 failure = error
                 continue

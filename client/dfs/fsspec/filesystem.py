@@ -229,6 +229,8 @@ class DfsFileSystem(DfsNamespace):
         start = 0
         if mode == "ab":
             found = self._found(path)
+            if found is not None and found.is_directory:
+                raise IsADirectory(f"{path} is a directory", path=path)
             start = 0 if found is None else found.size
         below = self.client.open(path, mode, parents=self.auto_mkdir, **how)
         return DfsWriter(self, path, mode, Through(below), position=start)

@@ -42,6 +42,7 @@ from dfs.protocol.server import (
     WholeCalls,
     is_small,
 )
+from dfs.protocol.settings import PARENT_VARIABLE
 
 logger = logging.getLogger("dfs.server")
 
@@ -423,9 +424,10 @@ def exit_with_parent() -> None:
     """Ask the kernel for a SIGTERM when the parent ends, however that happens (Linux; elsewhere nothing)."""
     if not sys.platform.startswith("linux"):
         return
-    parent = os.getppid()
+    # One that ended while this process was still importing is noticed only if it left its number.
+    parent = int(os.environ.get(PARENT_VARIABLE) or os.getppid())
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
     if os.getppid() != parent:
-        # It ended between the two calls.
+        # It has ended already.
         os.kill(os.getpid(), signal.SIGTERM)

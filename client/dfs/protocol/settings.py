@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from dfs.protocol.errors import InvalidRequest
 
 S = TypeVar("S")
+PARENT_VARIABLE = "_DFS_PARENT"
+"""No setting: whoever starts a server that is to end with it says by this who it is, as a process id."""
 _KINDS = {
     bool: "true or false",
     int: "a whole number, not negative",

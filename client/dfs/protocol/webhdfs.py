@@ -33,8 +33,11 @@ BLOCK_SIZE_ATTRIBUTE = "hdfs.blocksize"
 OCTET_STREAM = b"application/octet-stream"
 _FIELDS_MAX = 256
 _TEXT_MAX = 1 << 20
-_USER = re.compile(r"[^\x00-\x20/\x7f-\x9f:]{1,255}")
+_USER = re.compile(r"[!-.0-9;-~]{1,255}")
+"""Of ASCII, as a principal travels in a header."""
 _PERMISSION = re.compile(r"[0-7]{1,4}")
+_POSITION_MAX = 1 << 61
+"""Behind the end of every file."""
 
 
 def is_webhdfs(raw_path: bytes) -> bool:
@@ -110,6 +113,11 @@ class Parameters:
         if not low <= number <= high:
             raise bad_parameter(name, f"{name} = {number} is not from {low} to {high}")
         return number
+
+    def position(self, name: str) -> int | None:
+        """A number of bytes, which may be far more than there are: Java's clients say Long.MAX_VALUE for "all"."""
+        number = self.number(name)
+        return None if number is None else min(number, _POSITION_MAX)
 
     def permission(self, name: str = "permission") -> int | None:
         """Octal digits, or None if there are none."""

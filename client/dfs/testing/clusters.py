@@ -7,6 +7,7 @@ short intervals, and nothing left behind whatever happens.
 
 import os
 import resource
+import secrets
 import shutil
 import signal
 import tempfile
@@ -341,27 +342,29 @@ def cluster(
     movable_clocks  `node.shift_clock` works
     settings        of the servers, by name: `dead_after_s=3`; each goes to the roles that have it
     """
-    place = os.path.abspath(directory) if directory is not None else tempfile.mkdtemp(prefix="dfs-test-")
+    own = directory is None
+    place = os.path.abspath(directory or os.path.join(tempfile.gettempdir(), f"dfs-test-{secrets.token_hex(8)}"))
+    made = Cluster(
+        place,
+        datanodes=datanodes,
+        replication=replication,
+        settings=settings,
+        proxied=proxied,
+        movable_clocks=movable_clocks,
+    )
+    # Before there is anything to clean up.
+    watch = Watch(place, keep=not own)
+    sure = False
     try:
-        os.makedirs(place, exist_ok=True)
-        made = Cluster(
-            place,
-            datanodes=datanodes,
-            replication=replication,
-            settings=settings,
-            proxied=proxied,
-            movable_clocks=movable_clocks,
-        )
-        watch = Watch(place, keep=directory is not None)
-        try:
-            made.start()
-            yield made
-        finally:
-            made.close()
-            if directory is None:
-                shutil.rmtree(place, ignore_errors=True)
-            # Not if something went wrong just now, a second Ctrl-C say: then it does the rest once we are gone.
-            watch.end()
+        os.makedirs(place, mode=0o700 if own else 0o777, exist_ok=not own)
+        made.start()
+        yield made
+        sure = True
     finally:
-        if directory is None:
-            shutil.rmtree(place, ignore_errors=True)
+        try:
+            made.close()
+        finally:
+            if own:
+                shutil.rmtree(place, ignore_errors=True)
+        # Not if something went wrong just now, a second Ctrl-C say: then it does the rest once we are gone.
+        watch.end(sure=sure)

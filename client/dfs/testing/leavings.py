@@ -40,13 +40,18 @@ class Watch:
             cwd="/",
         )
 
-    def end(self) -> None:
-        """All is cleaned up: let it go."""
+    def end(self, *, sure: bool = True) -> None:
+        """Let it go: all is cleaned up.
+
+        sure  False: it cleans up what is left, if anything is; an interrupt may have come between the start of a
+              server and our knowing of it
+        """
         assert self._process.stdin is not None
-        # If it is gone before us, somebody killed it.
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(FAREWELL)
-            self._process.stdin.flush()
+        if sure:
+            # If it is gone before us, somebody killed it.
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(FAREWELL)
+                self._process.stdin.flush()
         with suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.wait()

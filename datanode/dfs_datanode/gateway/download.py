@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dfs.protocol.digests import Buffer
-from dfs.protocol.errors import DfsError
+from dfs.protocol.errors import DfsError, PreconditionFailed, RangeNotSatisfiable
 from dfs.protocol.http_conditions import Verdict, evaluate, if_range_holds
-from dfs.protocol.http_files import send_text, validators
+from dfs.protocol.http_files import HEADER_ERROR, send_text, validators
 from dfs.protocol.messages import Entry
 from dfs.protocol.server import Receive, Send
 from dfs_datanode.gateway.budget import Downloads
-from dfs_datanode.gateway.files import Files, OpenFile
+from dfs_datanode.gateway.files import Files, OpenContent
 from dfs_datanode.gateway.listing import Form
 from dfs_datanode.gateway.ranges import ByteRange, Several, Single, Unsatisfiable, Whole, multipart, plan
 from dfs_datanode.gateway.representation import Header, content_type, describe, encode, protect
@@ -56,7 +56,8 @@ def answer_for(method: str, headers: Mapping[str, str], entry: Entry, *, now_s: 
     if verdict is Verdict.NOT_MODIFIED:
         return Answer(304, common)
     if verdict is Verdict.FAILED:
-        return Answer(412, common, text=f"{entry.path}: it is not the version that the precondition names\n")
+        failed = encode({HEADER_ERROR: PreconditionFailed.code})
+        return Answer(412, common + failed, text=f"{entry.path}: it is not the version that the precondition names\n")
     kind = content_type(entry)
     about = common + protect(entry, kind)
     counts = method == "GET" and if_range_holds(headers.get("if-range"), current)
@@ -77,7 +78,7 @@ def answer_for(method: str, headers: Mapping[str, str], entry: Entry, *, now_s: 
             described = {"content-type": layout.content_type, "content-length": str(layout.length)}
             return Answer(206, about + encode(described), layout.pieces)
         case Unsatisfiable():
-            unsatisfied = encode({"content-range": f"bytes */{entry.size}"})
+            unsatisfied = encode({"content-range": f"bytes */{entry.size}", HEADER_ERROR: RangeNotSatisfiable.code})
             return Answer(416, common + unsatisfied, text=f"{entry.path} has {entry.size} bytes\n")
 
 
@@ -103,7 +104,7 @@ def cut(pieces: Sequence[bytes | ByteRange], size_now: Callable[[], int]) -> Ite
 
 async def send_answer(
     answer: Answer,
-    file: OpenFile | None,
+    file: OpenContent | None,
     receive: Receive,
     send: Send,
     *,
@@ -126,7 +127,7 @@ async def send_answer(
 
 async def _send_body(
     answer: Answer,
-    file: OpenFile | None,
+    file: OpenContent | None,
     receive: Receive,
     send: Send,
     *,

@@ -79,17 +79,16 @@ class Shelf:
             self._free += size
 
 
-class OpenFile:
+class OpenContent:
     """One version of a file, readable to its end whatever becomes of its path. One read at a time."""
 
-    def __init__(self, entry: Entry, content: Content, fetcher: Fetcher, shelf: Shelf) -> None:
-        self.entry = entry
+    def __init__(self, content: Content, fetcher: Fetcher, shelf: Shelf) -> None:
         self._shelf = shelf
         self._content = content
         self._fetcher = fetcher
         self._kept: tuple[int, memoryview] | None = None
         """The position of an extent, and all of its bytes."""
-        self._give_back: weakref.finalize[[int], OpenFile] | None = None
+        self._give_back: weakref.finalize[[int], OpenContent] | None = None
 
     @property
     def size(self) -> int:
@@ -126,6 +125,14 @@ class OpenFile:
         if self._give_back is not None:
             self._give_back()
             self._give_back = None
+
+
+class OpenFile(OpenContent):
+    """The version that is at a path now, and what describes it."""
+
+    def __init__(self, entry: Entry, content: Content, fetcher: Fetcher, shelf: Shelf) -> None:
+        super().__init__(content, fetcher, shelf)
+        self.entry = entry
 
 
 class Upload:
@@ -228,17 +235,10 @@ class Files:
         content = Content(opened.layout, self._namenodes, self._clock)
         return OpenFile(opened.entry, content, self._fetcher, self._shelf)
 
-    def open_content(self, path: str, content: int | None, offset: int = 0, length: int | None = None) -> OpenFile:
-        """A version that was found earlier, whatever has its path now; the entry is the present one.
-
-        content  None: the version that is there now
-        Raises   also VersionGone: it was replaced, and is no longer kept
-        """
-        opened = self._namenodes.call(OPEN, Open(path=path, offset=offset, length=length))
-        layout = opened.layout
-        if content is not None and layout.content != content:
-            layout = self._namenodes.call(LOCATE, Locate(content=content, offset=offset, length=length))
-        return OpenFile(opened.entry, Content(layout, self._namenodes, self._clock), self._fetcher, self._shelf)
+    def open_content(self, content: int, offset: int = 0, length: int | None = None) -> OpenContent:
+        """A version that was found earlier, whatever became of its path. Raises VersionGone: it is no longer kept."""
+        layout = self._namenodes.call(LOCATE, Locate(content=content, offset=offset, length=length))
+        return OpenContent(Content(layout, self._namenodes, self._clock), self._fetcher, self._shelf)
 
     def chunk_size(self) -> int:
         """The cluster's, in bytes."""

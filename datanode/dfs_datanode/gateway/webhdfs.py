@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from dfs.protocol import errors as e
 from dfs.protocol.digests import Buffer
 from dfs.protocol.http_files import headers_of, refuse_foreign_page
-from dfs.protocol.messages import CHUNK_SIZE_MAX, REPLICATION_MAX, Outcome, PutFile
+from dfs.protocol.messages import CHUNK_SIZE_MAX, REPLICATION_MAX, Entry, Outcome, PutFile
 from dfs.protocol.server import content_length
 from dfs.protocol.webhdfs import (
     APPEND_TO,
@@ -51,7 +51,7 @@ from dfs_datanode.gateway.budget import PIECE_BYTES_MAX
 from dfs_datanode.gateway.crc32c import RUN_BYTES, FileChecksum
 from dfs_datanode.gateway.door import Body, Gateway, Started
 from dfs_datanode.gateway.download import Answer, send_answer, wait_gone
-from dfs_datanode.gateway.files import Append, Files, OpenFile, Upload
+from dfs_datanode.gateway.files import Append, Files, OpenContent, Upload
 from dfs_datanode.gateway.ranges import ByteRange
 from dfs_datanode.gateway.upload import Refusal, take_in
 
@@ -115,10 +115,12 @@ class WebhdfsRoute(BaseRoute):
     # --- reading --------------------------------------------------------------------------------------------------
 
     async def _open(self, files: Files, path: str, parameters: Parameters, receive: Body, send: Started) -> None:
-        offset = parameters.number("offset", high=1 << 61) or 0
-        length = parameters.number("length", high=1 << 61)
+        offset = parameters.position("offset") or 0
+        length = parameters.position("length")
         content = parameters.number(CONTENT, high=(1 << 62) - 1)
-        file: OpenFile = await self._gateway.in_thread(files.open_content, path, content, offset, length)
+        # The path is not asked for again: it may have another name by now, or none, and the stream goes on.
+        found = (files.open, path) if content is None else (files.open_content, content)
+        file: OpenContent = await self._gateway.in_thread(*found, offset, length)
         if offset > file.size:
             raise RemoteException(IO, f"Offset={offset} out of the range [0, {file.size}); OPEN, path={path}")
         end = file.size if length is None else min(file.size, offset + length)
@@ -137,9 +139,11 @@ class WebhdfsRoute(BaseRoute):
     async def _checksum(self, files: Files, path: str, parameters: Parameters, receive: Body, send: Started) -> None:
         in_thread = self._gateway.in_thread
         content = parameters.number(CONTENT, high=(1 << 62) - 1)
-        file: OpenFile = await in_thread(files.open_content, path, content)
+        entry: Entry = await in_thread(files.stat, path)
+        found = (files.open, path) if content is None else (files.open_content, content)
+        file: OpenContent = await in_thread(*found)
         default: int = await in_thread(files.chunk_size)
-        size = block_size(file.entry, default)
+        size = block_size(entry, default)
         checksum = FileChecksum(size if size % RUN_BYTES == 0 else default)
 
         def step(start: int) -> None:

@@ -6,7 +6,7 @@ and the rest is a list beside it, as `getfacl` prints it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from dfs.protocol.messages import Entry
@@ -120,21 +120,25 @@ def _ordered(entries: Iterable[AclEntry]) -> Acl:
 def merged(acl: Acl, spec: Sequence[AclEntry], *, is_directory: bool) -> Acl:
     """With these entries added or changed."""
     entries = {one.key: one for one in acl.entries} | {one.key: one for one in spec}
-    return _completed(entries.values(), spec, is_directory=is_directory)
+    changed = {one.default for one in spec}
+    return _completed(entries.values(), spec, changed=changed, is_directory=is_directory)
 
 
 def replaced(acl: Acl, spec: Sequence[AclEntry], *, is_directory: bool) -> Acl:
     """The entries of `spec` instead; a scope that it does not mention stays."""
     mentioned = {one.default for one in spec}
     kept = [one for one in acl.entries if one.default not in mentioned]
-    return _completed([*kept, *spec], spec, is_directory=is_directory)
+    return _completed([*kept, *spec], spec, changed=mentioned, is_directory=is_directory)
 
 
 def without(acl: Acl, spec: Sequence[AclEntry], *, is_directory: bool) -> Acl:
     """Without these entries."""
-    gone = {one.key for one in spec}
+    gone = {one.key for one in spec} & {one.key for one in acl.entries}
     kept = [one for one in acl.entries if one.key not in gone]
-    return _completed(kept, [], is_directory=is_directory)
+    if any((one.default, "mask", "") in gone for one in kept if one.name):
+        raise RemoteException(ACL, "Invalid ACL: mask is required and cannot be deleted.")
+    changed = {default for default, _, _ in gone}
+    return _completed(kept, [], changed=changed, is_directory=is_directory)
 
 
 def without_default(acl: Acl) -> Acl:
@@ -146,8 +150,11 @@ def bare(acl: Acl) -> Acl:
     return Acl(tuple(one for one in acl.entries if not one.default and not one.name and one.kind != "mask"))
 
 
-def _completed(entries: Iterable[AclEntry], spec: Sequence[AclEntry], *, is_directory: bool) -> Acl:
-    """Copies what a default list must have, and computes the masks that `spec` does not give."""
+def _completed(entries: Iterable[AclEntry], spec: Sequence[AclEntry], *, changed: Set[bool], is_directory: bool) -> Acl:
+    """Copies what a default list must have, and computes the masks that `spec` does not give.
+
+    changed  the scopes that are not as before: in the others a mask stays as it was given
+    """
     found = {one.key: one for one in entries}
     has_default = any(default for default, _, _ in found)
     if has_default and not is_directory:
@@ -165,7 +172,7 @@ def _completed(entries: Iterable[AclEntry], spec: Sequence[AclEntry], *, is_dire
                 ACL, f"Invalid ACL: ACL has {len(scope)} entries, which exceeds maximum of {ENTRIES_MAX}."
             )
         mask = (default, "mask", "")
-        if mask in given:
+        if mask in given or (mask in found and default not in changed):
             continue
         if not any(one.name for one in scope):
             found.pop(mask, None)

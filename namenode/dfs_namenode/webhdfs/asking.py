@@ -96,10 +96,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class PassOn:
-    """What a datanode answers to the same request: `target` of the first of `base_urls` that can be reached."""
+    """What a datanode answers to the same request: `target` of the first of `base_urls` that can be reached.
+
+    may_repeat  it has no effect, so that the next one may be asked if the first does not answer soon
+    """
 
     base_urls: Sequence[str]
     target: str
+    may_repeat: bool = False
 
 
 Answer = Json | Nothing | Redirect | Stream | PassOn

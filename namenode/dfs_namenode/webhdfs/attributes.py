@@ -100,7 +100,8 @@ def check_flags(flags: str, name: str, attributes: Mapping[str, str], key: str) 
 
 
 def chosen_xattrs(entry: Entry, names: Iterable[str], encoding: str) -> list[dict[str, str]]:
-    """The attributes that were asked for, or all. Raises RemoteException: one of them is not there."""
+    """The attributes that were asked for, or all. Raises RemoteException: one is not there; InvalidRequest."""
+    encode_value(b"", encoding)  # an encoding that is none is an error also where there is nothing to encode
     have = xattrs_of(entry)
     wanted = [xattr_key(name).removeprefix(_XATTR) for name in names] or sorted(have)
     if any(name not in have for name in wanted):

@@ -48,7 +48,9 @@ async def set_owner(ask: Ask) -> Answer:
 
 async def set_permission(ask: Ask) -> Answer:
     mode = ask.parameters.permission()
-    await ask.act(SetAttributes(path=ask.path, mode=DIRECTORY_MODE if mode is None else mode))
+    # Not between the two halves of a change to the list, which writes the mode that it has read.
+    async with ask.house.describing:
+        await ask.act(SetAttributes(path=ask.path, mode=DIRECTORY_MODE if mode is None else mode))
     return Nothing()
 
 

@@ -111,8 +111,8 @@ class WebhdfsRoute(BaseRoute):
                     await send_nothing(send, 307, ((b"location", location.encode("ascii")),), unread=unread)
             case Stream() as stream:
                 await _send_stream(stream, scope, send)
-            case PassOn(base_urls, target):
-                await self._relay(base_urls, target, headers, scope, receive, send)
+            case PassOn(base_urls, target, may_repeat):
+                await self._relay(base_urls, target, headers, scope, receive, send, may_repeat=may_repeat)
 
 
 async def _send_stream(stream: Stream, scope: Scope, send: Send) -> None:

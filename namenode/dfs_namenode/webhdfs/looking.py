@@ -118,8 +118,8 @@ async def get_block_locations(ask: Ask) -> Answer:
 
 
 def _window(ask: Ask) -> tuple[int, int]:
-    offset = ask.parameters.number("offset", high=1 << 61) or 0
-    return offset, shapes.window_end(offset, ask.parameters.number("length", high=1 << 61))
+    offset = ask.parameters.position("offset") or 0
+    return offset, shapes.window_end(offset, ask.parameters.position("length"))
 
 
 async def _places(ask: Ask, offset: int, end: int) -> FilePlaces:

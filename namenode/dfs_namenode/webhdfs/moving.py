@@ -50,9 +50,9 @@ async def append(ask: Ask) -> Answer:
 
 
 async def open_file(ask: Ask) -> Answer:
-    offset = ask.parameters.number("offset", high=1 << 61) or 0
+    offset = ask.parameters.position("offset") or 0
     if _is_second_step(ask):
-        return _pass_on(ask, _candidates(ask))
+        return _pass_on(ask, _candidates(ask), may_repeat=True)
     opened: Opened = await ask.call(OPEN, Open(path=ask.path, offset=offset, length=1))
     size = opened.layout.size
     if offset > size:
@@ -118,9 +118,9 @@ def _send_on(ask: Ask, target: Target, **extra: object) -> Redirect:
     return Redirect(f"{base}{target_of(ask.path)}?{query}")
 
 
-def _pass_on(ask: Ask, targets: Sequence[Target]) -> PassOn:
+def _pass_on(ask: Ask, targets: Sequence[Target], *, may_repeat: bool = False) -> PassOn:
     bases = [ask.house.peer_url(target.datanode) or target.url for target in targets]
-    return PassOn(bases, f"{target_of(ask.path)}?{carried_on(ask.query, NO_REDIRECT, DATA)}")
+    return PassOn(bases, f"{target_of(ask.path)}?{carried_on(ask.query, NO_REDIRECT, DATA)}", may_repeat)
 
 
 MOVING: Table = {

@@ -12,11 +12,15 @@ from urllib.parse import urlsplit
 import httptools
 
 from dfs.protocol import errors as e
+from dfs.protocol.http_files import has_body
 from dfs.protocol.server import IDLE_BODY_S, Receive, Scope, Send, cut_off
 
 CONNECT_S = 5.0
 ANSWER_S = 300.0
 """How long a datanode may work on an answer: it stores what it got, or reads a file for its checksum."""
+READ_ANSWER_S = 5.0
+"""How long one datanode may think about a read while there are others to ask: it may have stopped, and still take
+connections."""
 PIECE_BYTES = 256 << 10
 AT_ONCE = 64
 _NOT_ON = frozenset(
@@ -40,18 +44,34 @@ class Relay:
         scope: Scope,
         receive: Receive,
         send: Send,
+        *,
+        may_repeat: bool,
     ) -> None:
-        """Raises DfsError only before an answer has begun."""
+        """Raises DfsError only before an answer has begun.
+
+        may_repeat  a request without effect: if it has no body either, who does not answer soon is passed over
+        """
         if self._room.locked():
             raise e.Unavailable("too many transfers through the namenode at once; try again in a moment")
         async with self._room:
-            base_url, reader, writer = await _connect(base_urls)
-            try:
-                await _pass_on(reader, writer, base_url, target, headers, scope, receive, send)
-            finally:
-                writer.close()
-                with suppress(OSError):
-                    await writer.wait_closed()
+            may_repeat = may_repeat and not has_body(headers)
+            left = list(base_urls)
+            while True:
+                base_url, reader, writer = await _connect(left)
+                left = left[left.index(base_url) + 1 :] if may_repeat else []
+                patience_s = READ_ANSWER_S if left else ANSWER_S
+                try:
+                    await _pass_on(reader, writer, base_url, target, headers, scope, receive, send, patience_s)
+                    return
+                except e.Unavailable:
+                    if not left:
+                        raise
+                finally:
+                    # Not close(), which would wait for a datanode that has stopped reading: whatever is still to be
+                    # sent is of no use to anybody.
+                    writer.transport.abort()
+                    with suppress(OSError):
+                        await writer.wait_closed()
 
 
 async def _connect(base_urls: Sequence[str]) -> tuple[str, asyncio.StreamReader, asyncio.StreamWriter]:
@@ -77,13 +97,14 @@ async def _pass_on(
     scope: Scope,
     receive: Receive,
     send: Send,
+    patience_s: float,
 ) -> None:
     body = asyncio.create_task(_send_request(writer, base_url, target, headers, scope["method"], receive))
     answer = _Answer()
     begun = False
     try:
         # An answer may come before the body is through: a refusal, which ends the sending.
-        async for piece in _pieces(reader, answer):
+        async for piece in _pieces(reader, answer, patience_s):
             if not begun:
                 begun = True
                 await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
@@ -176,9 +197,8 @@ class _Answer:
         return taken
 
 
-async def _pieces(reader: asyncio.StreamReader, answer: _Answer) -> AsyncIterator[bytes]:
+async def _pieces(reader: asyncio.StreamReader, answer: _Answer, patience_s: float) -> AsyncIterator[bytes]:
     """The body in pieces; the first one, which may be empty, comes when the head is there. Raises OSError."""
-    patience_s = ANSWER_S
     while not answer.complete:
         data = await asyncio.wait_for(reader.read(PIECE_BYTES), patience_s)
         if not data:

@@ -31,7 +31,9 @@ Length = Annotated[int, Meta(ge=0, le=(1 << 62))]
 ChunkLength = Annotated[int, Meta(ge=1, le=CHUNK_SIZE_MAX)]
 Replication = Annotated[int, Meta(ge=1, le=REPLICATION_MAX)]
 Mode = Annotated[int, Meta(ge=0, le=0o7777)]
-TimeNs = Annotated[int, Meta(ge=-(1 << 62), le=(1 << 62))]
+TIME_NS_MAX = 1 << 62
+"""In the year 2116; the same time before 1970 is the other end."""
+TimeNs = Annotated[int, Meta(ge=-TIME_NS_MAX, le=TIME_NS_MAX)]
 TimeMs = Annotated[int, Meta(ge=0, lt=(1 << 48))]
 Version = Annotated[int, Meta(ge=0, lt=(1 << 62))]
 Attributes = Annotated[

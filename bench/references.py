@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from bench.nginx import Nginx
 from dfs.bench import procfs
@@ -114,17 +115,16 @@ def _curl(web: Nginx) -> Chain:
 
 
 def _cp(lab: Lab) -> Iterator[Sample]:
-    top, copy = local_tree(lab), lab.local("cp-output")
+    top = local_tree(lab)
     work = lab.scale.tree_files / 1000
-    for case, command in (
-        ("cp -r, then sync", f"cp -r '{top}' '{copy}' && sync -f '{copy}'"),
-        ("cp -r", f"cp -r '{top}' '{copy}'"),
-    ):
+    for case, then in (("cp -r, then sync", " && sync -f '{copy}'"), ("cp -r", "")):
+        copy = lab.fresh_local("cp-output")
+        command = f"cp -r '{top}' '{copy}'" + then.format(copy=copy)
+        lab.keep(partial(shutil.rmtree, copy))
         figure = tree_figure(case, "cp")
         with lab.meter.measure(figure.subject) as measured:
             seconds = lab.meter.run(["sh", "-c", command])
         compare_tree(copy, lab.scale.tree_files)
-        shutil.rmtree(copy)
         yield Sample(figure, work * 1000 / seconds, seconds, work=work, cost=measured.cost)
 
 

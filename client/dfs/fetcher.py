@@ -66,6 +66,7 @@ class GetTransport(Protocol):
         capability: str,
         ranges: Sequence[tuple[int, int]],
         into: memoryview,
+        mode: Literal["exact", "blocks"] = "blocks",
         flight: InFlight | None = None,
     ) -> None: ...
 
@@ -164,10 +165,27 @@ class Fetcher:
         """The bytes of each extent of a run, in its order. Raises as `read` does."""
         first = run.extents[0]
         if len(run.extents) > 1:
-            buffer = memoryview(bytearray(run.end - run.start))
-            if self._ask_all(first, buffer, partial(self._get, first, run.start)) is None:
-                return [self._checked(extent, buffer, run.start) for extent in run.extents]
+            buffer = memoryview(bytearray(run.length))
+            with suppress(InvalidRequest):  # of a datanode that does not know of such ranges
+                if self._ask_all(first, buffer, partial(self._get_stretches, run)) is None:
+                    return [self._checked(*cut) for cut in run.cut(buffer)]
         return [self._whole(extent) for extent in run.extents]
+
+    def _get_stretches(self, run: Run, target: Target, into: memoryview, flight: InFlight | None) -> None:
+        """All bytes of a run, unchecked."""
+        first = run.extents[0]
+        if len(run.stretches) == 1:
+            self._get(first, run.start, target, into, flight)
+            return
+        self._transport.get_ranges(
+            target.url,
+            chunk=first.chunk,
+            capability=first.capability,
+            ranges=run.stretches,
+            into=into,
+            mode="exact",
+            flight=flight,
+        )
 
     def read_ranges(self, extent: PlacedExtent, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         """The bytes of whole blocks of an extent that is read by blocks, in one request. Raises as `read` does.
@@ -204,9 +222,8 @@ class Fetcher:
             self.read(extent, start - extent.offset, end - extent.offset, view)
         return views
 
-    def _checked(self, extent: PlacedExtent, buffer: memoryview, start: int) -> memoryview:
-        """The extent's bytes out of a run's buffer if they are right, else read alone, with all that can be tried."""
-        found = buffer[extent.offset - start : extent.offset - start + extent.length]
+    def _checked(self, extent: PlacedExtent, found: memoryview) -> memoryview:
+        """The extent's bytes as a run brought them if they are right, else read alone, with all that can be tried."""
         return found if tree_digest(found) == extent.digest else self._whole(extent)
 
     def _whole(self, extent: PlacedExtent) -> memoryview:

@@ -86,6 +86,12 @@ class RawReader(io.RawIOBase):
         self._position += count
         return count
 
+    def copy_to(self, write: Callable[[memoryview], object]) -> None:
+        """Give all bytes from the position on to `write`, in order, without a copy; it must not keep what it gets."""
+        self._check_open()
+        self._reader.copy_to(write, min(self._position, self._reader.size))
+        self._position = max(self._position, self._reader.size)
+
     def readall(self) -> bytes:
         self._check_open()
         data = self._reader.read(self._position, self._reader.size)

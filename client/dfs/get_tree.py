@@ -20,7 +20,7 @@ from dfs.protocol.errors import DfsError, FileExists
 from dfs.protocol.messages import Entry, Locate, Open
 from dfs.protocol.operations import LOCATE, OPEN
 from dfs.reader import Reader, pwrite_all
-from dfs.runs import Run, runs
+from dfs.runs import Run, alone, runs
 from dfs.selection import EVERYTHING, Selection
 from dfs.tree import Progress, Tally, TreeReport, discard, publish_local, spoils_only_itself, temporary_name
 from dfs.unnamed import UnnamedFiles
@@ -281,7 +281,7 @@ class TreeGet:
             for extent in run.extents:
                 if len(run.extents) > 1:
                     # One of them can't be read; the others may be.
-                    self._get_run(Run(extent.offset, extent.offset + extent.length, (extent,)), small, targets)
+                    self._get_run(alone(extent), small, targets)
                 else:
                     for found in small[extent]:
                         self._note(found.path, error)

@@ -43,6 +43,8 @@ class PlacedExtent(Struct, frozen=True):
     capability: str
     grant_start: int
     grant_end: int
+    joined: bool = False
+    """The capability is for this extent and others, not for what lies between them."""
 
     @property
     def end(self) -> int:
@@ -84,6 +86,7 @@ def place(
             capability=grant.capability,
             grant_start=grant.start,
             grant_end=grant.end,
+            joined=grant.joined,
         )
 
 

@@ -60,7 +60,7 @@ class Found(NamedTuple):
 
 def open_many(namenodes: Namenodes, paths: Sequence[str]) -> list[Found]:
     """Open at most OPEN_MANY_MAX files in one call; an answer for each, in order."""
-    answer = namenodes.call(OPEN_MANY, OpenMany(paths=list(paths)))
+    answer = namenodes.call(OPEN_MANY, OpenMany(paths=list(paths), joined=True))
     if len(answer.files) != len(paths):
         raise BadAnswer("the namenode did not answer for each path")
     found: list[Found] = []

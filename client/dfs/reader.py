@@ -7,6 +7,7 @@ parts of extents, and the parts are read in parallel.
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from dfs.fetcher import Fetcher
@@ -17,6 +18,8 @@ from dfs.workers import Workers
 
 PART_SIZE = 4 << 20
 """Bytes of one request of a big read; a multiple of the block size. `parallel` times this is a download's memory."""
+STREAM_AHEAD = 2
+"""Parts that are fetched ahead of a stream in order: one travels while the other is checked."""
 RESERVE_MIN = 64 << 20
 """A local file of this size gets its place on the disk before its first byte."""
 
@@ -95,6 +98,27 @@ class Reader:
         buffer = bytearray(end - start)
         self.read_into(start, memoryview(buffer))
         return bytes(buffer)
+
+    def copy_to(self, write: Callable[[memoryview], object], start: int = 0) -> None:
+        """Give the file's bytes from `start` on to `write`, in order; it must not keep what it gets.
+
+        Parts are fetched ahead, into memory that was used before, and nothing is copied on its way.
+        """
+        buffers: list[bytearray] = []
+
+        def fetch(part: Part) -> tuple[bytearray, int]:
+            buffer = buffers.pop() if buffers else bytearray(PART_SIZE)
+            if len(buffer) < part.length:
+                buffer = bytearray(part.length)
+            self.read_part(part, memoryview(buffer)[: part.length])
+            return buffer, part.length
+
+        with closing(
+            self.workers.map(fetch, parts(self.content, start, self.size), ahead=min(self._parallel, STREAM_AHEAD))
+        ) as fetched:
+            for buffer, length in fetched:
+                write(memoryview(buffer)[:length])
+                buffers.append(buffer)
 
     def download(
         self, descriptor: int, name: str, added: Callable[[int], None] | None = None, *, keep: bool = False

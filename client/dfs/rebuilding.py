@@ -291,7 +291,7 @@ class Rebuild:
                     self._how_far.read(len(window))
         for run in runs(extent for extent in placed if not extent.by_blocks):
             self._orphans.read_run(run)
-            self._how_far.read(run.end - run.start)
+            self._how_far.read(run.length)
 
     def _make_directory(self, entry: LoggedEntry) -> None:
         if not self._result.dry_run:

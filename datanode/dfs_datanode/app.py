@@ -234,6 +234,7 @@ class Datanode:
         return protocol_app(
             {METADATA_PARTS: metadata.find, READ_METADATA: metadata.read},
             bytes_handlers={PUT_CHUNK: self.put, GET_CHUNK: self.get},
+            bytes_now={GET_CHUNK: self.get.now},
             otherwise=Starlette(routes=[*pages, FilesRoute(self.gateway), WebhdfsRoute(self.gateway)]),
             observe=self.collector.observe,
         )

@@ -9,6 +9,7 @@ A replica exists from its fsync on (`durability` says when that is). Its two nam
 log is needed to know it.
 """
 
+import errno
 import logging
 import mmap
 import os
@@ -28,6 +29,8 @@ logger = logging.getLogger("dfs.datanode.chunks")
 
 DIRECT_MIN_BYTES = 1 << 20
 """Shorter chunks go through the page cache: they are likely to be read soon, and O_DIRECT wins nothing on them."""
+CACHED_FOOTER_MAX = 128 * 1024
+"""Larger footers are read by those who may wait: they are those of chunks of 256 MiB and more."""
 ROOM_MAX = 1 << 20
 """The most that `room()` offers at once, so that bytes travel on to the next datanode before the buffer is full."""
 
@@ -253,22 +256,29 @@ class ChunkReader:
     """An open chunk file whose header and footer were found right. Thread-safe: it keeps no position.
 
     The descriptor is closed when the last user drops the object, so that one who still reads is never cut off.
-    Raises  ReplicaNotFound, CorruptReplica, OSError
+
+    cached  don't wait for the disk
+    Raises  ReplicaNotFound, CorruptReplica, OSError; BlockingIOError: memory does not have what it takes
     """
 
-    def __init__(self, disk: Disk, path: str, chunk: str) -> None:
+    def __init__(self, disk: Disk, path: str, chunk: str, *, cached: bool = False) -> None:
         self._disk = disk
+        read = self._read_cached if cached else disk.read_at
         try:
-            self._fd = disk.open(path, os.O_RDONLY)
+            self._fd = disk.open_cached(path) if cached else disk.open(path, os.O_RDONLY)
         except FileNotFoundError:
             raise ReplicaNotFound("this datanode has no replica of that chunk") from None
         weakref.finalize(self, disk.close, self._fd)
-        header = fmt.decode_header(disk.read_at(self._fd, fmt.HEADER_SIZE, 0))
+        header = fmt.decode_header(read(self._fd, fmt.HEADER_SIZE, 0))
         size = disk.stat_open(self._fd).st_size
-        trailer = fmt.decode_trailer(disk.read_at(self._fd, fmt.TRAILER_SIZE, max(0, size - fmt.TRAILER_SIZE)))
+        # A small chunk's whole footer, and the end of a large one's.
+        tail = read(self._fd, fmt.ALIGNMENT, max(0, size - fmt.ALIGNMENT))
+        trailer = fmt.decode_trailer(tail[-fmt.TRAILER_SIZE :])
         if size != trailer.footer_offset + trailer.footer_size:
             raise CorruptReplica("the chunk file does not have the size that its trailer says")
-        footer = fmt.decode_footer(disk.read_at(self._fd, trailer.footer_size, trailer.footer_offset))
+        if trailer.footer_size > len(tail):
+            tail = read(self._fd, trailer.footer_size, trailer.footer_offset)
+        footer = fmt.decode_footer(tail)
         if header.chunk != chunk or footer.chunk != chunk:
             raise CorruptReplica("the file holds another chunk than its name says")
         if header.length not in (None, footer.length):
@@ -278,6 +288,12 @@ class ChunkReader:
         self.table = footer.table
         self.root = footer.root
         self._footer = (trailer.footer_offset, trailer.footer_size)
+
+    def _read_cached(self, fd: int, size: int, offset: int) -> Buffer:
+        data = bytearray(size)
+        if size > CACHED_FOOTER_MAX or self._disk.read_cached(fd, data, offset) < size:
+            raise BlockingIOError(errno.EAGAIN, "memory does not have all of it")
+        return data
 
     def is_named(self) -> bool:
         """Whether the file still has a name on the disk."""
@@ -297,6 +313,18 @@ class ChunkReader:
         data = self._disk.read_at(self._fd, end - start, fmt.HEADER_SIZE + start)
         self._check(data, start, end)
         return data
+
+    def read_blocks_into(self, into: memoryview, start: int) -> None:
+        """Fill `into` with verified bytes from `start` on; after an error they mean nothing. As `read_blocks` else."""
+        end = start + len(into)
+        assert start % BLOCK_SIZE == 0
+        assert end % BLOCK_SIZE == 0 or end == self.length
+        count = self._disk.read_into(self._fd, into, fmt.HEADER_SIZE + start)
+        self._check(into[:count], start, end)
+
+    def will_read(self, start: int, end: int) -> None:
+        """Have the disk begin to read these bytes, if it must, while something else is done."""
+        self._disk.will_read(self._fd, fmt.HEADER_SIZE + start, end - start)
 
     def read_blocks_cached(self, start: int, end: int) -> bytearray | None:
         """The same without waiting for the disk: None if not all of it is in memory."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dfs.protocol.chunk_format import Header, file_size
-from dfs.protocol.errors import ChunkExists, NoSpace, ReplicaNotFound
+from dfs.protocol.errors import ChunkExists, CorruptReplica, NoSpace, ReplicaNotFound
 from dfs.protocol.messages import VolumeState
 from dfs_datanode.chunk_file import ChunkReader, ChunkWriter
 from dfs_datanode.disk import Disk, is_short_of_means
@@ -94,14 +94,33 @@ class ChunkStore:
         return next((volume for volume in self.volumes if volume.holds_chunks and volume.has(chunk)), None)
 
     def open_now(self, chunk: str) -> ChunkReader | None:
-        """The reader of a chunk that was read a moment ago, without touching the disk; else None."""
+        """A reader, kept for the next one, if it can be had without waiting for a disk; else None."""
         with self._lock:
             reader = self._readers.get(chunk)
             if reader is not None:
                 self._readers.move_to_end(chunk)
-        if reader is not None and not reader.is_named():
+        if reader is None:
+            return self._open_cached(chunk)
+        if not reader.is_named():
             self.forget(chunk)
             return None
+        return reader
+
+    def _open_cached(self, chunk: str) -> ChunkReader | None:
+        for volume in self.volumes:
+            if not volume.holds_chunks:
+                continue
+            try:
+                return self._kept(chunk, ChunkReader(self._disk, volume.path_of(chunk), chunk, cached=True))
+            except (ReplicaNotFound, CorruptReplica, OSError):
+                continue  # whoever waits for the disk will find out what is the matter, if anything is
+        return None
+
+    def _kept(self, chunk: str, reader: ChunkReader) -> ChunkReader:
+        with self._lock:
+            self._readers[chunk] = reader
+            if len(self._readers) > READERS_MAX:
+                self._readers.popitem(last=False)
         return reader
 
     def open(self, chunk: str) -> ChunkReader:
@@ -109,12 +128,7 @@ class ChunkStore:
         reader = self.open_now(chunk)
         if reader is not None:
             return reader
-        reader = self.open_afresh(chunk)
-        with self._lock:
-            self._readers[chunk] = reader
-            if len(self._readers) > READERS_MAX:
-                self._readers.popitem(last=False)
-        return reader
+        return self._kept(chunk, self.open_afresh(chunk))
 
     def open_afresh(self, chunk: str) -> ChunkReader:
         """A reader that looked at the file's header and footer now. Raises as `open` does."""

@@ -30,12 +30,16 @@ from dfs_namenode.content_rules import EXTENTS_MAX, ChunkFacts, check_cut, check
 from dfs_namenode.introducer import Introducer
 from dfs_namenode.namespace import DIRECTORY_MODE, FILE_MODE, FileContent, Inode, Place
 from dfs_namenode.store import chunks, contents, drafts, namespace
-from dfs_namenode.store.contents import ExtentRow
+from dfs_namenode.store.contents import ContentRow, ExtentRow
+from dfs_namenode.store.namespace import FileRow
+from dfs_namenode.store.new_files import NewFiles
 from dfs_namenode.store.oplog import Change
 from dfs_namenode.store.transaction import Transaction
 from dfs_namenode.walk import Walk
 
 T = TypeVar("T")
+MANY = 16
+"""Actions from which on it pays to look at their paths first."""
 
 
 def rows_of(extents: Sequence[Extent], position: int = 0) -> list[ExtentRow]:
@@ -60,51 +64,53 @@ class ActionRunner:
         self._principal = principal
         self._replication = replication
         self._draft_id = draft_id
-        self._walk = Walk(tx)
+        self._walk = Walk(tx, tx.memory.directories)
+        self._new_files = NewFiles(tx)
+        self._is_sole = False
+        """The only action of the request: what it does not refuse is done."""
         self.changes: list[Change] = []
         """What was done, for the log."""
-        self._do: dict[type[Any], Callable[[Any], Outcome]] = {
-            PutFile: self._put,
-            AppendFile: self._append,
-            Concat: self._concat,
-            Truncate: self._truncate,
-            MakeDirectory: self._make_directory,
-            Remove: self._remove,
-            Rename: self._rename,
-            Copy: self._copy,
-            SetAttributes: self._set,
-        }
 
     def run(self, actions: Sequence[Action]) -> list[Outcome]:
         """Do all of them. An error says at which action, and what was done before it is the caller's to roll back."""
         outcomes = []
+        self._is_sole = len(actions) == 1
+        if len(actions) >= MANY:
+            self._walk.expect(action.path for action in actions if type(action) is PutFile)
         for number, action in enumerate(actions):
             try:
-                outcomes.append(self._do[type(action)](action))
+                if type(action) is PutFile:
+                    outcomes.append(self._put(action))
+                else:
+                    self._store_new_files()
+                    outcomes.append(_DO[type(action)](self, action))
+                    self._walk.doubt()
             except DfsError as error:
                 error.detail.setdefault("path", action.source if isinstance(action, Rename | Copy) else action.path)
                 error.detail["action"] = number
                 raise
+        self._store_new_files()
         return outcomes
 
     # --- contents -----------------------------------------------------------------------------------------------
 
     def _put(self, action: PutFile) -> Outcome:
         place = self._walk.find(action.path)
+        if self._new_files.hides(place):
+            self._store_new_files()
+            place = self._walk.find(action.path)
         rules.decide_put(place, action)
         replication = action.replication or self._replication
+        attributes = namespace.encode_attributes(action.attributes)
         if action.staged is None:
-            content_id, size, digest = self._new_content(action.extents, replication)
+            if not action.extents:
+                self._decided()
+            content_id, digest = self._new_content(action.extents, replication, attributes)
         else:
             content_id, size, digest = self._staged_content(action, replication)
-        contents.insert(
-            self._tx,
-            content_id,
-            size=size,
-            digest=digest,
-            replication=replication,
-            attributes=namespace.encode_attributes(action.attributes),
-        )
+            contents.insert(
+                self._tx, content_id, size=size, digest=digest, replication=replication, attributes=attributes
+            )
         return self._publish(
             place,
             content_id,
@@ -116,15 +122,18 @@ class ActionRunner:
             mtime_ns=action.mtime_ns,
         )
 
-    def _new_content(self, extents: Sequence[Extent], replication: int) -> tuple[int, int, bytes]:
-        """Store extents on chunks of this request as a new content: its id, size and digest."""
+    def _new_content(self, extents: Sequence[Extent], replication: int, attributes: str | None) -> tuple[int, bytes]:
+        """Make extents on chunks of this request a new content: its id and digest."""
         check_extents(extents, self._introducer.facts)
         content_id = self._tx.new_content_id()
         rows = rows_of(extents)
+        size = 0
         if rows:
-            contents.insert_extents(self._tx, content_id, rows)
+            size = rows[-1].position + rows[-1].length
             self._introducer.refer([(row.chunk, row.length) for row in rows], replication=replication)
-        return content_id, sum(row.length for row in rows), content_digest([(row.length, row.digest) for row in rows])
+        digest = content_digest([(row.length, row.digest) for row in rows])
+        self._new_files.add_content(ContentRow(content_id, size, digest, replication, attributes), rows)
+        return content_id, digest
 
     def _staged_content(self, action: PutFile, replication: int) -> tuple[int, int, bytes]:
         """Take a content out of the draft: its id, size and digest."""
@@ -156,16 +165,20 @@ class ActionRunner:
         mtime_ns = tx.now_ms * 1_000_000 if mtime_ns is None else mtime_ns
         if old is None:
             parent_id, name, inode_id = self._parents(place), place.parts[-1], tx.new_inode_id()
-            namespace.insert_file(
-                tx,
-                inode_id,
-                parent_id,
-                name,
-                mode=_or(mode, FILE_MODE),
-                owner=_or(owner, self._principal),
-                group=_or(group, ""),
-                mtime_ns=mtime_ns,
-                content_id=content_id,
+            if self._new_files.are_many():
+                self._store_new_files()
+            self._new_files.add_file(
+                FileRow(
+                    parent_id,
+                    name,
+                    inode_id,
+                    _or(mode, FILE_MODE),
+                    _or(owner, self._principal),
+                    _or(group, ""),
+                    mtime_ns,
+                    tx.seq,
+                    content_id,
+                )
             )
         else:
             parent_id, name, inode_id = old.parent_id, old.name, old.id
@@ -186,8 +199,7 @@ class ActionRunner:
         place = self._walk.find(action.path)
         if rules.decide_append(place, action) == "create":
             replication = action.replication or self._replication
-            content_id, size, digest = self._new_content(action.extents, replication)
-            contents.insert(self._tx, content_id, size=size, digest=digest, replication=replication, attributes=None)
+            content_id, digest = self._new_content(action.extents, replication, None)
             return self._publish(place, content_id, digest, op="put")
         old = rules.require_file(place)
         if not action.extents and not action.drop_tail:
@@ -301,6 +313,7 @@ class ActionRunner:
         place = self._walk.find(action.path)
         if rules.decide_mkdir(place, action) == "nothing":
             return Outcome(place.path, rules.require_inode(place).version, changed=False)
+        self._decided()
         self._insert_directory(self._parents(place), place.parts[-1], _or(action.mode, DIRECTORY_MODE))
         return Outcome(place.path, self._tx.seq)
 
@@ -310,9 +323,9 @@ class ActionRunner:
         if verdict == "nothing":
             return Outcome(place.path, 0, changed=False)
         inode = rules.require_inode(place)
+        self._decided()
         if verdict == "detach":
             namespace.detach(self._tx, inode)
-            self._walk.forget()
         else:
             self._delete(inode)
         self._log(verdict, inode.id, old=inode)
@@ -325,12 +338,12 @@ class ActionRunner:
         outcome = Outcome(target.path, inode.version, inode.etag, changed=verdict != "nothing")
         if verdict == "nothing":
             return outcome
+        self._decided()
         if target.inode is not None:
             self._delete(target.inode)
             self._log("delete", target.inode.id, old=target.inode)
         parent_id, name = self._parents(target), target.parts[-1]
         namespace.move(self._tx, inode, parent_id, name)
-        self._walk.forget()
         self._log("rename", inode.id, parent_id=parent_id, name=name, content_id=inode.content_id, old=inode)
         return outcome
 
@@ -378,6 +391,15 @@ class ActionRunner:
 
     # --- what they share ----------------------------------------------------------------------------------------
 
+    def _store_new_files(self) -> None:
+        self._new_files.store()
+        self._walk.doubt()
+
+    def _decided(self) -> None:
+        """An action that needs no chunk has passed all checks and changed nothing yet."""
+        if self._is_sole:
+            self._tx.nothing_more_to_refuse()
+
     def _parents(self, place: Place) -> int:
         """The id of the directory that the place is in; makes those that are missing."""
         parent_id = place.ancestors[-1]
@@ -404,9 +426,7 @@ class ActionRunner:
 
     def _delete(self, inode: Inode) -> None:
         namespace.delete(self._tx, inode)
-        if inode.is_directory:
-            self._walk.forget()
-        else:
+        if not inode.is_directory:
             self._retire(inode)
 
     def _retire(self, inode: Inode) -> None:
@@ -434,6 +454,18 @@ class ActionRunner:
                 op, inode_id, parent_id, name, old.parent_id, old.name, content_id, old.content_id, _described(old)
             )
         )  # fmt: skip
+
+
+_DO: dict[type[Any], Callable[[ActionRunner, Any], Outcome]] = {
+    AppendFile: ActionRunner._append,
+    Concat: ActionRunner._concat,
+    Truncate: ActionRunner._truncate,
+    MakeDirectory: ActionRunner._make_directory,
+    Remove: ActionRunner._remove,
+    Rename: ActionRunner._rename,
+    Copy: ActionRunner._copy,
+    SetAttributes: ActionRunner._set,
+}
 
 
 def _described(inode: Inode) -> bytes:

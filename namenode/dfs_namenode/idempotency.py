@@ -7,6 +7,7 @@ nobody else's business: one byte, 0 for MessagePack as it is and 1 for MessagePa
 import hashlib
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,10 +26,13 @@ _PLAIN, _COMPRESSED = b"\0", b"\1"
 def request_digest(operation: str, request: Any, principal: str) -> bytes:
     """What tells one request from another under the same id."""
     return hashlib.blake2b(
-        msgspec.msgpack.encode(request),
-        digest_size=16,
-        key=hashlib.sha256(f"{operation}\0{principal}".encode()).digest(),
+        msgspec.msgpack.encode(request), digest_size=16, key=_digest_key(operation, principal)
     ).digest()
+
+
+@lru_cache(maxsize=256)
+def _digest_key(operation: str, principal: str) -> bytes:
+    return hashlib.sha256(f"{operation}\0{principal}".encode()).digest()
 
 
 def once(tx: Transaction, op_id: str, digest: bytes, answer: type[A], *, retention_ms: int, do: Callable[[], A]) -> A:

@@ -40,17 +40,15 @@ class Introducer:
 
     def introduce(self, new: Sequence[ReadChunk], *, window_ms: int) -> None:
         """Insert the rows of new chunks. Raises ReceiptRefused: an id was used, or is too old."""
-        numbers: dict[str, int] = {}
         for chunk in new:
             introduction.check_age(chunk, now_ms=self._tx.now_ms, window_ms=window_ms)
             if chunks.is_known(self._tx, chunk.id):
                 raise introduction.refuse_used(chunk)
             counted = introduction.count_receipts(chunk, self._cluster)
-            rows = []
-            for receipt in counted.counted:
-                if receipt.datanode not in numbers:
-                    numbers[receipt.datanode] = chunks.datanode_number(self._tx, receipt.datanode)
-                rows.append(chunks.NewReplica(numbers[receipt.datanode], receipt.volume))
+            rows = [
+                chunks.NewReplica(chunks.datanode_number(self._tx, receipt.datanode), receipt.volume)
+                for receipt in counted.counted
+            ]
             chunks.introduce(self._tx, chunk.id, length=chunk.length, digest=chunk.digest, replication=1, replicas=rows)
             self._introduced[chunk.id] = counted
             self.facts[chunk.id.hex()] = ChunkFacts(chunk.length, chunk.digest.hex())
@@ -121,6 +119,8 @@ class Introducer:
         Raises   ReceiptRefused: too few replicas count; InvalidRequest: a chunk is not used; Conflict: one that is
                  adopted can't be read from anywhere
         """
+        if not (self._introduced or self._adopted or self._wanted or self._lowered):
+            return
         new = self._introduced.keys() | self._adopted
         introduction.require_used(sorted(new), set(self._references))
         for chunk in sorted(self._adopted):
@@ -139,13 +139,17 @@ class Introducer:
                 self._cluster,
                 needed=self._cluster.write_min(self._wanted[chunk]),
             )
-        chunks.add_references(self._tx, self._references)
+        chunks.add_references(self._tx, {chunk: size for chunk, size in self._references.items() if chunk not in new})
         for chunk in sorted(self._lowered):
             if chunks.recount_replication(self._tx, chunk):
                 work.put(self._tx, chunk.hex(), why=WORK_SURPLUS, priority=PRIORITY_SURPLUS)
         for chunk, wanted in self._wanted.items():
-            raised = chunks.raise_replication(self._tx, [chunk], wanted)
-            if raised or chunk in new:
+            if chunk in new:
+                # It is wanted because extents refer to it, or a draft or a copy in this request does.
+                size = self._references.get(chunk, 0)
+                chunks.refer_to_new(self._tx, chunk, size=size, replication=wanted)
+                self._note_work(chunk, wanted)
+            elif chunks.raise_replication(self._tx, [chunk], wanted):
                 self._note_work(chunk, wanted)
         for chunk in sorted(self._reported):
             work.look_for_surplus(self._tx, chunk.hex())

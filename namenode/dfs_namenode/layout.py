@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dfs.protocol.capability import sign_capability
+from dfs.protocol.capability import RUNS_MAX, sign_capability
 from dfs.protocol.messages import ChunkSource, Layout, LayoutExtent, ReadGrant
 from dfs_namenode.keys import NodeKeys
 from dfs_namenode.liveness import ClusterView
@@ -56,6 +56,23 @@ def find_runs(extents: Sequence[ExtentRow]) -> tuple[list[Run], list[int]]:
     return runs, index_of
 
 
+def join_runs(runs: Sequence[Run], index_of: Sequence[int]) -> tuple[list[list[Run]], list[int]]:
+    """Collect the runs of each chunk into lists that one capability covers. Pure.
+
+    runs      as `find_runs` orders them
+    Returns   the lists, and for each extent the index of the list that its run is in
+    """
+    joined: list[list[Run]] = []
+    place_of = []
+    for run in runs:
+        if joined and joined[-1][0].chunk == run.chunk and len(joined[-1]) < RUNS_MAX:
+            joined[-1].append(run)
+        else:
+            joined.append([run])
+        place_of.append(len(joined) - 1)
+    return joined, [place_of[index] for index in index_of]
+
+
 def chunk_sources(snapshot: Snapshot, chunk_ids: Iterable[bytes], cluster: ClusterView) -> dict[str, ChunkSource]:
     """Each chunk with the replicas that can be read now, best first.
 
@@ -78,12 +95,12 @@ def _serving(places: Iterable[tuple[str, str]], cluster: ClusterView) -> list[st
     return [datanode for datanode, volume in places if cluster.serves(datanode, volume)]
 
 
-def sign_runs(runs: Iterable[Run], sources: dict[str, ChunkSource], granting: Granting) -> list[ReadGrant]:
-    """A capability for each run, good at every replica that is listed."""
+def sign_runs(joined: Iterable[Sequence[Run]], sources: dict[str, ChunkSource], granting: Granting) -> list[ReadGrant]:
+    """A capability for each list of runs of one chunk, good at every replica that is listed."""
     grants = []
     chains: dict[str, dict[str, bytes]] = {}
-    for run in runs:
-        chunk = run.chunk.hex()
+    for runs in joined:
+        chunk = runs[0].chunk.hex()
         chain = chains.get(chunk)
         if chain is None:
             chain = chains[chunk] = granting.keys.chain([target.datanode for target in sources[chunk].replicas])
@@ -91,12 +108,13 @@ def sign_runs(runs: Iterable[Run], sources: dict[str, ChunkSource], granting: Gr
             chain,
             operation="r",
             chunk=chunk,
-            start=run.start,
-            end=run.end,
+            start=runs[0].start,
+            end=runs[-1].end,
             expires_ms=granting.expires_ms,
             principal=granting.principal,
+            runs=[number for run in runs for number in (run.start, run.end)] if len(runs) > 1 else (),
         )
-        grants.append(ReadGrant(chunk, run.start, run.end, capability))
+        grants.append(ReadGrant(chunk, runs[0].start, runs[-1].end, capability, len(runs) > 1))
     return grants
 
 
@@ -123,7 +141,7 @@ def layout_of(
         size=size,
         extents=placed(rows, index_of),
         chunks=sources,
-        grants=sign_runs(runs, sources, granting),
+        grants=sign_runs([[run] for run in runs], sources, granting),
         next_offset=next_offset,
         expires_ms=granting.expires_ms,
     )

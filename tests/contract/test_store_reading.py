@@ -123,6 +123,31 @@ def test_a_capability_opens_exactly_the_bytes_of_the_file(bench: Bench) -> None:
         )
 
 
+def test_a_joined_capability_opens_the_files_of_a_pack_and_nothing_between_them(bench: Bench) -> None:
+    data = b"mine!theirs-mine-too"
+    pack = bench.chunk(data)
+    bench.commit(
+        PutFile(path="/mine", extents=[piece(pack, data, 0, 5)]),
+        PutFile(path="/theirs", extents=[piece(pack, data, 5, 7)]),
+        PutFile(path="/too", extents=[piece(pack, data, 12, 8)]),
+        chunks=[pack],
+    )
+    assert len(bench.open_many("/mine", "/too").grants) == 2, "who does not know of them gets none"
+    opened = bench.open_many("/too", "/mine", joined=True)
+    (grant,) = opened.grants
+    assert grant.joined
+    assert [file.extents[0].grant for file in opened.files] == [0, 0]
+    capability = check_capability(
+        grant.capability, bench.keys.of("dn2"), datanode="dn2", operation="r", chunk=pack.id,
+        now_ms=bench.clock.wall_ms(),
+    )  # fmt: skip
+    assert capability.allows(0, 5)
+    assert capability.allows(12, 20)
+    assert not any(capability.allows(place, place + 1) for place in range(5, 12))
+    (whole_run,) = bench.open_many("/mine", "/theirs", joined=True).grants
+    assert not whole_run.joined, "files that lie side by side are one run"
+
+
 def test_replicas_come_best_first_and_those_that_can_not_be_read_are_left_out(bench: Bench) -> None:
     chunk = bench.chunk(b"x")
     bench.commit(PutFile(path="/f", extents=[whole(chunk)]), chunks=[chunk])

@@ -198,6 +198,45 @@ def test_a_failing_operation_does_not_disturb_the_others_of_its_group(open_store
             assert fact(store, f"k{number}") == 1
 
 
+def test_a_bug_behind_the_last_check_undoes_its_group_and_nothing_else(open_store: OpenStore) -> None:
+    store = open_store(limits=WriterLimits(group_s=60))
+    assert store.write_blocking(keep("before")) == 1
+
+    def spoils(tx: Transaction) -> None:
+        tx.nothing_more_to_refuse()
+        keep("spoiled")(tx)
+        raise ZeroDivisionError
+
+    held = Held(keep("first"))
+    threads = [in_thread(store, held)]
+    assert held.begun.wait(10)
+    for number, work in enumerate((spoils, keep("next"))):
+        threads.append(in_thread(store, work))
+        wait_for_waiting(store, number + 1)
+    held.go_on.set()
+    for thread, _ in threads:
+        thread.join()
+    # What waited behind it runs in a group of its own; who was with it hears that nothing happened, and may repeat.
+    assert [type(outcome[0]) for _, outcome in threads] == [Unavailable, ZeroDivisionError, int]
+    assert [fact(store, key) for key in ("before", "first", "spoiled", "next")] == [1, None, None, 1]
+    assert store.write_blocking(keep("first")) == 3
+
+
+def test_a_refusal_before_any_change_disturbs_nobody(open_store: OpenStore) -> None:
+    store = open_store()
+
+    async def together() -> list[Any]:
+        def refuses(tx: Transaction) -> None:
+            raise FileExists("in the way")
+
+        return await asyncio.gather(store.write(keep("a")), store.write(refuses), store.write(keep("b")),
+                                    return_exceptions=True)  # fmt: skip
+
+    results = asyncio.run(together())
+    assert [type(result) for result in results] == [int, FileExists, int]
+    assert (fact(store, "a"), fact(store, "b")) == (1, 1)
+
+
 def test_a_full_queue_refuses_and_says_when_to_come_back(open_store: OpenStore) -> None:
     store = open_store(limits=WriterLimits(queue_max=2))
     held = Held(keep("held"))

@@ -15,7 +15,18 @@ from dfs.protocol import errors as e
 from dfs.protocol import messages as m
 from dfs.protocol import operations as o
 from dfs.protocol.guard import _Server, bind, run_server
-from dfs.protocol.server import WHOLE_BYTES_MAX, ASGIApp, Caller, WholeCalls, protocol_app
+from dfs.protocol.server import (
+    WHOLE_BYTES_MAX,
+    Answer,
+    ASGIApp,
+    Caller,
+    Receive,
+    Scope,
+    Send,
+    WholeCalls,
+    protocol_app,
+    send_answer,
+)
 
 CLUSTER = "0123456789abcdef" * 2
 HEAD = b"POST /v1/%s HTTP/1.1\r\nHost: x\r\nDfs-Protocol: 1\r\nDfs-Principal: ada\r\nContent-Length: %d\r\n%s\r\n"
@@ -221,3 +232,76 @@ def test_a_call_that_a_server_ends_with_gets_no_answer(monkeypatch: pytest.Monke
         with suppress(ConnectionResetError):
             received = sock.recv(100)
     assert received == b""
+
+
+# --- reads of chunks ------------------------------------------------------------------------------------------------
+
+CHUNK = "0123456789abcdef" * 2
+GET = b"GET /v1/chunks/%s HTTP/1.1\r\nHost: x\r\nDfs-Protocol: 1\r\n%s\r\n"
+
+
+class ServedChunks:
+    """A server of chunks: with `?now` it answers at once, with `?no` it refuses at once, else it takes its time."""
+
+    def __init__(self) -> None:
+        self.observed: list[tuple[str, str]] = []
+        self.ways: list[str] = []
+        self.app: ASGIApp = protocol_app(
+            {},
+            bytes_handlers={o.GET_CHUNK: self._later},
+            bytes_now={o.GET_CHUNK: self._now},
+            otherwise=Starlette(),
+            observe=lambda name, _seconds, outcome: self.observed.append((name, outcome)),
+        )
+
+    def _now(self, scope: Scope, chunk: str) -> Answer | None:
+        self.ways.append("now")
+        if scope["query_string"] == b"no":
+            raise e.NotPermitted("not for you")
+        if scope["query_string"] == b"bug":
+            raise ZeroDivisionError("a bug")
+        return Answer(200, chunk.encode(), content_type=b"text/x") if scope["query_string"] == b"now" else None
+
+    async def _later(self, scope: Scope, _: Receive, send: Send, chunk: str) -> None:
+        self.ways.append("later")
+        answer = self._now(scope, chunk)
+        await send_answer(send, answer or Answer(200, b"later " + chunk.encode(), content_type=b"text/x"))
+
+
+GETS = {
+    "is answered at once": GET % (CHUNK.encode() + b"?now", CLOSE),
+    "is refused": GET % (CHUNK.encode() + b"?no", CLOSE),
+    "meets a bug": GET % (CHUNK.encode() + b"?bug", CLOSE),
+    "has to wait": GET % (CHUNK.encode(), CLOSE),
+    "names no chunk": GET % (b"x", CLOSE),
+    "names a chunk below another": GET % (b"x/" + CHUNK.encode() + b"?now", CLOSE),
+    "is of another protocol": (GET % (CHUNK.encode() + b"?now", CLOSE)).replace(b"Protocol: 1", b"Protocol: 9"),
+    "has a body": GET % (CHUNK.encode() + b"?now", CLOSE + b"Content-Length: 2\r\n") + b"xx",
+}
+
+
+@pytest.mark.parametrize("request_bytes", GETS.values(), ids=GETS.keys())
+def test_a_read_of_a_chunk_is_answered_as_on_any_other_server(
+    request_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct, portable = ServedChunks(), ServedChunks()
+    with serving(direct.app) as (address, _):
+        ours = answers(address, request_bytes)
+    monkeypatch.setattr("dfs.protocol.guard.GuardedProtocol", H11Protocol)
+    with serving(portable.app) as (address, _):
+        theirs = answers(address, request_bytes)
+    assert essence(ours) == essence(theirs)
+    assert direct.observed == portable.observed
+    assert len(direct.observed) == 1
+
+
+def test_a_read_that_can_be_answered_at_once_makes_no_use_of_asgi_and_another_one_is_not_lost() -> None:
+    served = ServedChunks()
+    now, later = GET % (CHUNK.encode() + b"?now", b""), GET % (CHUNK.encode(), b"")
+    with serving(served.app) as (address, _):
+        assert b"\r\n\r\n" + CHUNK.encode() in answers(address, GETS["is answered at once"])
+        assert served.ways == ["now"]
+        received = answers(address, later + now + now + later + GETS["is answered at once"])
+    assert [part.partition(b"\r\n\r\n")[2][:5] for part in received.split(b"HTTP/1.1 ")[1:]] == [
+        b"later", b"01234", b"01234", b"later", b"01234",
+    ]  # fmt: skip

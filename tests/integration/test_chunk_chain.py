@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from dfs.protocol import messages as m
-from dfs.protocol.capability import read_receipt
+from dfs.protocol.capability import derive_key, read_receipt, sign_capability
 from dfs.protocol.chunk_format import HEADER_SIZE, encode_wire_footer, wire_size
 from dfs.protocol.digests import BLOCK_SIZE, block_table, root_digest, table_size, tree_digest
 from dfs.protocol.errors import (
@@ -193,6 +193,21 @@ def test_ranges_come_one_behind_the_other_and_a_damaged_block_of_one_spoils_the_
         get(len(data))
 
 
+def test_a_block_damaged_behind_the_first_piece_ends_a_large_answer_short(lone: Cluster) -> None:  # F40
+    data = some_bytes(5 * (1 << 20))
+    chunk = lone.namenode.new_chunk()
+    lone.put(chunk, data, ["dn0"])
+    place = 3 * (1 << 20) + 5
+    with open(lone.file(0, chunk), "r+b") as file:
+        file.seek(HEADER_SIZE + place)
+        file.write(bytes([data[place] ^ 1]))
+    with pytest.raises(OutcomeUnknown):
+        lone.get(0, chunk, 0, len(data))
+    with pytest.raises(CorruptReplica):
+        lone.get(0, chunk, place, 1 << 20)
+    assert lone.get(0, chunk, 0, 3 * (1 << 20)) == data[: 3 * (1 << 20)]
+
+
 def test_a_capability_for_one_file_of_a_pack_shows_nothing_of_its_neighbours(chain: Cluster) -> None:
     data = some_bytes(100_000)
     chunk = chain.namenode.new_chunk()
@@ -206,6 +221,41 @@ def test_a_capability_for_one_file_of_a_pack_shows_nothing_of_its_neighbours(cha
             capability=chain.namenode.capability("r", chunk, ["dn0"], start=1000, end=1500),
             into=[memoryview(bytearray(BLOCK_SIZE))],
         )  # fmt: skip
+
+
+def test_files_from_all_over_a_pack_come_in_one_request_without_what_lies_between(lone: Cluster) -> None:
+    data = some_bytes(9 * BLOCK_SIZE + 100)
+    chunk = lone.namenode.new_chunk()
+    lone.put(chunk, data, ["dn0"])
+    files = [(5, 300), (4000, 4001), (BLOCK_SIZE - 7, 3 * BLOCK_SIZE + 9), (9 * BLOCK_SIZE, len(data))]
+    token = sign_capability(
+        {"dn0": derive_key(SECRET, "dn0")},
+        operation="r",
+        chunk=chunk,
+        start=files[0][0],
+        end=files[-1][1],
+        expires_ms=1 << 45,
+        principal="anonymous",
+        runs=[number for file in files for number in file],
+    )
+
+    def get(ranges: list[tuple[int, int]]) -> bytes:
+        into = memoryview(bytearray(sum(end - start for start, end in ranges)))
+        lone.transport.get_ranges(
+            lone.nodes[0].url, chunk=chunk, capability=token, ranges=ranges, into=into, mode="exact"
+        )
+        return bytes(into)
+
+    assert get(files) == b"".join(data[start:end] for start, end in files)
+    assert get(files[1:3]) == data[4000:4001] + data[BLOCK_SIZE - 7 : 3 * BLOCK_SIZE + 9]
+    for ranges in ([(5, 301)], [(5, 300), (300, 301)], [(5, 4001)]):
+        with pytest.raises(NotPermitted):
+            get(ranges)
+    with open(lone.file(0, chunk), "r+b") as file:
+        file.seek(HEADER_SIZE + 2 * BLOCK_SIZE)
+        file.write(bytes([data[2 * BLOCK_SIZE] ^ 1]))
+    with pytest.raises(CorruptReplica):
+        get(files)
 
 
 def test_a_range_beyond_the_chunk_and_an_unknown_chunk_are_told_apart(chain: Cluster) -> None:

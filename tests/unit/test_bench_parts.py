@@ -7,9 +7,9 @@ from typing import cast
 import pytest
 
 from dfs.bench import procfs
-from dfs.bench.crew import together
-from dfs.bench.lab import Chain, Lab, Workload, doubt
-from dfs.bench.meter import cpu_by_role
+from dfs.bench.crew import Crew, together
+from dfs.bench.lab import Chain, Lab, Scale, Workload, doubt
+from dfs.bench.meter import Meter, cpu_by_role
 from dfs.bench.procfs import ProcessTimes, role_of_each
 from dfs.bench.runner import run as run_all
 from dfs.bench.samples import Cost, Figure, Sample
@@ -112,6 +112,19 @@ def test_one_and_three_copies_are_tried_as_far_as_there_are_datanodes(datanodes:
     assert replications(datanodes) == tried
 
 
+def laboratory(collected: Callable[[], None] = lambda: None) -> Lab:
+    """One that measures nothing."""
+    return Lab(
+        targets=(),
+        crew=cast("Crew", None),
+        meter=cast("Meter", None),
+        local_dir="/nowhere",
+        scale=Scale(),
+        command=(),
+        collected=collected,
+    )
+
+
 def test_what_is_compared_takes_turns_in_every_round() -> None:
     figures = [Figure("start", name) for name in "ab"]
 
@@ -121,7 +134,7 @@ def test_what_is_compared_takes_turns_in_every_round() -> None:
     workload = Workload("start", "", lambda _: [chain(figures[0])])
     told: list[str] = []
     run_all(
-        cast("Lab", None),
+        laboratory(),
         [workload],
         rounds=3,
         references={"start": lambda _: [chain(figures[1])]},
@@ -136,9 +149,47 @@ def test_what_fails_is_told_and_the_rest_goes_on() -> None:
         raise Unavailable("it broke")
 
     workload = Workload("start", "", lambda _: [failing, lambda _: iter([Sample(Figure("start", "after"), 1.0, 1.0)])])
-    results = run_all(cast("Lab", None), [workload], rounds=1, references={}, tell=lambda _: None)
+    results = run_all(laboratory(), [workload], rounds=1, references={}, tell=lambda _: None)
     assert [sample.figure.case for sample in results.samples] == ["before", "after"]
     assert results.failures == ["start, round 1: it broke"]
+
+
+def test_what_a_chain_keeps_is_removed_when_all_rounds_of_its_workload_are_over() -> None:
+    happened: list[str] = []
+
+    def keeping(lab: Lab) -> Iterator[Sample]:
+        path = lab.fresh_local("output")
+        happened.append("made")
+        lab.keep(lambda: happened.append(f"removed {path}"))
+        yield Sample(Figure("tree", "one"), 1.0, 1.0)
+
+    def last(_: Lab) -> Iterator[Sample]:
+        happened.append("next workload")
+        yield Sample(Figure("small", "one"), 1.0, 1.0)
+
+    lab = laboratory(lambda: happened.append("collected"))
+    workloads = [Workload("tree", "", lambda _: [keeping]), Workload("small", "", lambda _: [last])]
+    assert run_all(lab, workloads, rounds=2, references={}, tell=lambda _: None).failures == []
+    removed = [f"removed /nowhere/output-0000{number}" for number in range(2)]
+    assert happened == ["made", "made", *removed, "collected", "next workload", "next workload"]
+
+
+def test_what_can_not_be_removed_is_told_and_the_others_are_removed() -> None:
+    removed: list[str] = []
+
+    def failing() -> None:
+        raise Unavailable("it is gone")
+
+    def keeping(lab: Lab) -> Iterator[Sample]:
+        lab.keep(failing)
+        lab.keep(lambda: removed.append("the other"))
+        yield Sample(Figure("tree", "one"), 1.0, 1.0)
+
+    results = run_all(
+        laboratory(), [Workload("tree", "", lambda _: [keeping])], rounds=1, references={}, tell=lambda _: None
+    )
+    assert removed == ["the other"]
+    assert results.failures == ["tree, afterwards: it is gone"]
 
 
 # --- tasks --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import base64
 import pytest
 
 from dfs.protocol.capability import (
+    RUNS_MAX,
     check_capability,
     derive_key,
     read_receipt,
@@ -13,6 +14,7 @@ from dfs.protocol.capability import (
     sign_receipt,
 )
 from dfs.protocol.errors import NotPermitted, ReceiptRefused
+from dfs.protocol.messages import CHUNK_SIZE_MAX, REPLICATION_MAX
 
 SECRET = bytes(range(32))
 CHUNK = "0123456789abcdef" * 2
@@ -103,3 +105,46 @@ def test_a_capability_is_never_valid_as_a_receipt() -> None:
 def test_keys_and_proofs_differ_by_datanode_and_life() -> None:
     assert derive_key(SECRET, "dn-a") != derive_key(SECRET, "dn-b")
     assert register_proof(KEYS["dn-a"], "dn-a", CHUNK) != register_proof(KEYS["dn-a"], "dn-a", OTHER)
+
+
+def test_a_capability_for_several_runs_allows_each_of_them_and_nothing_between() -> None:
+    token = a_token(operation="r", start=10, end=95, runs=(10, 20, 30, 40, 90, 95))
+    capability = check_capability(token, KEYS["dn-a"], datanode="dn-a", operation="r", chunk=CHUNK, now_ms=0)
+    readable = set(range(10, 20)) | set(range(30, 40)) | set(range(90, 95))
+    for start in range(100):
+        for end in range(start + 1, 101):
+            assert capability.allows(start, end) == (set(range(start, end)) <= readable), (start, end)
+
+
+def test_a_server_that_knows_of_no_runs_is_told_by_the_version_that_it_must_refuse() -> None:
+    for runs, version in (((), 1), ((0, 5, 7, 9), 2)):
+        token = a_token(operation="r", start=0, end=9, runs=runs)
+        capability = check_capability(token, KEYS["dn-a"], datanode="dn-a", operation="r", chunk=CHUNK, now_ms=0)
+        assert capability.version == version
+
+
+def test_the_longest_capability_fits_into_a_token() -> None:
+    high = CHUNK_SIZE_MAX - 4 * RUNS_MAX
+    runs = [high + number for number in range(0, 4 * RUNS_MAX, 2)]
+    keys = {f"{number:064}": KEYS["dn-a"] for number in range(REPLICATION_MAX)}
+    token = sign_capability(
+        keys,
+        operation="r",
+        chunk=CHUNK,
+        start=runs[0],
+        end=runs[-1],
+        expires_ms=1 << 45,
+        principal="p" * 255,
+        runs=runs,
+    )
+    assert len(token) <= 4096
+
+
+def test_a_capability_that_was_right_before_is_refused_for_something_else_all_the_same() -> None:
+    token = a_token()
+    assert check(token) is check(token), "checked once"
+    for changes in ({"now_ms": 1000}, {"chunk": OTHER}, {"operation": "r"}, {"datanode": "dn-b"}):
+        with pytest.raises(NotPermitted):
+            check(token, **changes)
+    with pytest.raises(NotPermitted):
+        check_capability(token, KEYS["dn-b"], datanode="dn-a", operation="w", chunk=CHUNK, now_ms=0)

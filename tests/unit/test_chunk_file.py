@@ -370,6 +370,43 @@ def test_an_open_file_is_not_used_any_more_once_its_name_is_gone(stored: tuple[C
     assert reader.read_blocks(0, BLOCK_SIZE) == data[:BLOCK_SIZE], "who reads already reads on"
 
 
+def test_a_file_that_memory_knows_is_opened_without_waiting_for_the_disk(
+    stored: tuple[ChunkStore, Path, bytes],
+) -> None:
+    _, path, data = stored
+    path.read_bytes()
+    try:
+        os.close(Disk().open_cached(str(path)))
+    except OSError as error:
+        pytest.skip(f"this system can't open a file without waiting: {error}")
+
+    class Waiting(QuickDisk):
+        def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+            if path.endswith(".chunk"):
+                raise AssertionError
+            return super().open(path, flags, mode)
+
+    store = make_store(path.parent.parent.parent, disk=Waiting())
+    reader = store.open_now(CHUNK)
+    assert reader is not None
+    assert store.open_now(CHUNK) is reader
+    assert reader.read_blocks_cached(0, len(data)) == data
+    assert store.open_now("e" * 32) is None
+
+
+def test_a_damaged_file_is_not_opened_at_once_but_found_by_whoever_waits(
+    stored: tuple[ChunkStore, Path, bytes],
+) -> None:
+    _, path, _ = stored
+    raw = bytearray(path.read_bytes())
+    raw[-70] ^= 1
+    path.write_bytes(raw)
+    store = make_store(path.parent.parent.parent)
+    assert store.open_now(CHUNK) is None
+    with pytest.raises(CorruptReplica):
+        store.open(CHUNK)
+
+
 def test_readers_close_their_files_when_nobody_uses_them(stored: tuple[ChunkStore, Path, bytes]) -> None:
     store, _, _ = stored
     before = len(os.listdir("/proc/self/fd"))

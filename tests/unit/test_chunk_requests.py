@@ -1,9 +1,12 @@
 """What a request for a chunk may ask for: decided before a byte is read or written."""
 
 import random
+from itertools import permutations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dfs.protocol.capability import Capability, derive_key, sign_capability
 from dfs.protocol.chunk_format import wire_size
@@ -15,6 +18,7 @@ from dfs.protocol.operations import RANGES_BYTES_MAX, RANGES_MAX
 from dfs_datanode.membership import Standing
 from dfs_datanode.operations.get_chunk import Mode, Wanted, check_range, check_ranges, check_whole, read_query
 from dfs_datanode.operations.put_chunk import Order, read_order
+from dfs_datanode.operations.small_get import read_spans, spans
 from fixtures.disks import CLUSTER, LINEAGE
 from fixtures.fake_namenode import SECRET
 
@@ -23,8 +27,8 @@ STANDING = Standing("b", CLUSTER, LINEAGE, derive_key(SECRET, "b"), 1)
 LENGTH = 10 * BLOCK_SIZE + 100
 
 
-def capability(start: int, end: int) -> Capability:
-    return Capability(1, "r", bytes.fromhex(CHUNK), start, end, 0, "anonymous", ("b",))
+def capability(start: int, end: int, *runs: int) -> Capability:
+    return Capability(2 if runs else 1, "r", bytes.fromhex(CHUNK), start, end, 0, "anonymous", ("b",), runs)
 
 
 def test_a_query_says_what_it_wants() -> None:
@@ -32,6 +36,15 @@ def test_a_query_says_what_it_wants() -> None:
     assert read_query(b"length=7&offset=5") == Wanted(5, 7, "exact")
     assert read_query(b"mode=hints") == Wanted(0, 0, "hints")
     assert read_query(b"mode=blocks&ranges=0-5,7-9") == Wanted(0, 0, "blocks", ((0, 5), (7, 9)))
+    assert read_query(b"mode=exact&ranges=0-5,7-9") == Wanted(0, 0, "exact", ((0, 5), (7, 9)))
+
+
+@pytest.mark.parametrize("mode", ["exact", "blocks", "table"])
+@pytest.mark.parametrize(("offset", "length"), [(0, 1), (5, 7), (10**18, 10**18)])
+def test_a_query_means_the_same_however_its_fields_are_ordered(offset: int, length: int, mode: Mode) -> None:
+    fields = [b"offset=%d" % offset, b"length=%d" % length, b"mode=" + mode.encode()]
+    for ordered in permutations(fields):
+        assert read_query(b"&".join(ordered)) == Wanted(offset, length, mode)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +95,43 @@ def test_ranges_are_whole_blocks_in_order_within_the_capability() -> None:
     check_ranges([(0, RANGES_BYTES_MAX)], capability(0, large), large)
     with pytest.raises(InvalidRequest, match="at once"):
         check_ranges([(0, RANGES_BYTES_MAX), (large - B, large)], capability(0, large), large)
+
+
+def test_exact_ranges_show_what_the_capability_allows_and_nothing_between() -> None:
+    files = [(100, 150), (170, 171), (2 * B - 3, 2 * B + 4)]
+    allowed = capability(100, 2 * B + 4, *[number for file in files for number in file])
+    check_ranges(files, allowed, LENGTH, exact=True)
+    check_ranges(files[1:], allowed, LENGTH, exact=True)
+    for ranges in ([(100, 171)], [(100, 151)], [(99, 150)], [(150, 170)], [files[0], (172, 180)], [(100, 2 * B + 4)]):
+        with pytest.raises(NotPermitted):
+            check_ranges(ranges, allowed, LENGTH, exact=True)
+    for ranges in ([(170, 171), (100, 150)], [(100, 150), (149, 150)], [(100, 100)]):
+        with pytest.raises(InvalidRequest):
+            check_ranges(ranges, allowed, LENGTH, exact=True)
+    with pytest.raises(InvalidRequest):
+        check_ranges(files, allowed, LENGTH)
+    with pytest.raises(NotPermitted):
+        check_range(Wanted(100, 71, "exact"), allowed, LENGTH)
+    assert check_range(Wanted(170, 1, "exact"), allowed, LENGTH) == (170, 171)
+    with pytest.raises(NotPermitted):
+        check_whole(capability(0, LENGTH, 0, 5, 7, LENGTH), LENGTH)
+
+
+@given(cuts=st.lists(st.integers(0, LENGTH), min_size=2, max_size=40, unique=True).map(sorted))
+def test_spans_give_exactly_the_bytes_of_their_ranges_and_read_no_block_twice(cuts: list[int]) -> None:
+    ranges = list(zip(cuts[::2], cuts[1::2], strict=False))
+    data = random.Random(5).randbytes(LENGTH)
+    read: list[int] = []
+
+    def blocks(start: int, end: int) -> bytes:
+        assert start % B == 0
+        assert end % B == 0 or end == LENGTH
+        read.extend(range(start, end, B))
+        return data[start:end]
+
+    assert read_spans(spans(ranges, LENGTH), blocks) == b"".join(data[start:end] for start, end in ranges)
+    assert len(read) == len(set(read))
+    assert read_spans(spans(ranges, LENGTH), lambda start, end: None) is None
 
 
 def test_hints_are_only_for_those_who_may_read_all_of_the_chunk() -> None:

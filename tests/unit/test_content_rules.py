@@ -1,6 +1,7 @@
 """Extents, content digests, runs of bytes, operation ids, and the receipts that count: all pure."""
 
 import struct
+from itertools import pairwise
 
 import pytest
 import xxhash
@@ -12,7 +13,7 @@ from dfs.protocol.errors import InvalidRequest, OperationExpired
 from dfs.protocol.ids import new_id
 from dfs.protocol.messages import Extent
 from dfs_namenode.content_rules import ChunkFacts, check_extents, content_digest
-from dfs_namenode.layout import find_runs
+from dfs_namenode.layout import find_runs, join_runs
 from dfs_namenode.op_ids import FUTURE_MS, check_age
 from dfs_namenode.store.contents import ExtentRow
 from dfs_namenode.store.guard import filesystem_of
@@ -72,6 +73,21 @@ def test_runs_cover_exactly_the_bytes_of_their_extents(extents: list[ExtentRow])
         assert run.chunk == extent.chunk
         assert run.start <= extent.offset
         assert extent.offset + extent.length <= run.end
+
+
+@given(extents=EXTENTS)
+def test_joined_runs_are_those_of_one_chunk_in_order_and_every_extent_finds_its_own(extents: list[ExtentRow]) -> None:
+    runs, index_of = find_runs(extents)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dfs_namenode.layout.RUNS_MAX", 2)
+        joined, list_of = join_runs(runs, index_of)
+    assert [run for group in joined for run in group] == runs
+    for group in joined:
+        assert len({run.chunk for run in group}) == 1
+        assert len(group) <= 2
+        assert all(before.end < after.start for before, after in pairwise(group))
+    for run_index, list_index in zip(index_of, list_of, strict=True):
+        assert runs[run_index] in joined[list_index]
 
 
 def test_an_operation_id_is_good_from_a_little_ahead_until_results_are_forgotten() -> None:

@@ -282,6 +282,29 @@ def test_scattered_ranges_of_a_file_are_fetched_together_and_each_is_checked(clu
             )
 
 
+@pytest.mark.parametrize("fault", ["none", "old servers", "rotten"])
+def test_files_from_all_over_a_pack_come_in_one_request_that_asks_for_them_alone(
+    cluster: FakeCluster, fault: str
+) -> None:
+    cluster.joins = True
+    with cluster.connect() as fs:
+        with fs.transaction() as t:
+            for number in range(60):
+                t.write_bytes(f"/f{number}", b"%04d" % number * 100)
+        wanted = [*random.Random(7).sample(range(60), 25), 3, 3]
+        cluster.knows_no_ranges = fault == "old servers"
+        if fault == "rotten":
+            cluster.flip("dn1", one_chunk(cluster, "/f0"), 400 * wanted[0] + 7)
+            cluster.liars = {"dn1"}
+        cluster.gets.clear()
+        found = fs.read_many([(f"/f{number}", 0, None) for number in wanted])
+        assert found == [b"%04d" % number * 100 for number in wanted]
+        if fault == "none":
+            assert len(cluster.gets) == 1
+            assert cluster.gets[0][2] == "ranges"
+            assert cluster.gets[0][4] == 400 * len(set(wanted)), "nothing of the files between"
+
+
 def test_one_rotten_file_of_a_pack_does_not_spoil_its_neighbours(cluster: FakeCluster) -> None:
     with cluster.connect() as fs:
         with fs.transaction() as t:
@@ -334,3 +357,38 @@ def test_a_local_disk_that_fills_is_told_by_name_and_leaves_nothing(cluster: Fak
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
             signal.signal(signal.SIGXFSZ, ignored)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("start", [0, 1, BLOCK_SIZE + 5, 3 * CHUNK - 1, 3 * CHUNK + 1000])
+def test_what_is_copied_out_in_order_is_the_rest_of_the_file(cluster: FakeCluster, start: int) -> None:
+    data = random.Random(start).randbytes(3 * CHUNK + 1000)
+    given = bytearray()
+
+    def write(piece: memoryview) -> None:
+        given.extend(piece)
+        piece[:] = bytes(len(piece))
+
+    with cluster.connect() as fs:
+        fs.write_bytes("/a", data)
+        with fs.open("/a", "rb") as file:
+            file.raw.seek(start)
+            file.raw.copy_to(write)
+            assert file.raw.tell() == len(data)
+            assert file.raw.read(1) == b""
+    assert given == data[start:]
+
+
+def test_a_stream_that_nobody_takes_any_more_leaves_nothing_under_way(cluster: FakeCluster) -> None:
+    class Full(Exception):
+        pass
+
+    def write(_: memoryview) -> None:
+        raise Full
+
+    with cluster.connect() as fs:
+        fs.write_bytes("/a", os.urandom(5 * CHUNK))
+        with fs.open("/a", "rb") as file, pytest.raises(Full):
+            file.raw.copy_to(write)
+        gets = len(cluster.gets)
+        assert fs.read_bytes("/a", start=0, end=1)
+        assert len(cluster.gets) == gets + 1

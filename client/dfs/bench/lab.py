@@ -14,6 +14,7 @@ from dfs.bench.crew import Crew, Together
 from dfs.bench.meter import Meter
 from dfs.bench.samples import Cost, Figure, Sample
 from dfs.bench.stores import Target
+from dfs.protocol.errors import DfsError
 
 _PIECE = 1 << 20
 _SEED = 1968
@@ -72,6 +73,7 @@ class Lab:
     """Whether the cluster acknowledges only what is synced: only then must the bytes have reached the disk."""
     _sources: dict[tuple[int, int], str] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: iter(range(1 << 30)))
+    _leftovers: list[Callable[[], None]] = field(default_factory=list)
 
     def having(self, feature: str) -> list[Target]:
         """The targets that can do that."""
@@ -84,6 +86,32 @@ class Lab:
     def local(self, name: str) -> str:
         """A local path for output."""
         return os.path.join(self.local_dir, name)
+
+    def fresh_local(self, name: str) -> str:
+        """A local path for output that nobody has used, for what is kept until the end of its workload."""
+        return self.local(f"{name}-{next(self._numbers):05}")
+
+    def keep(self, remove: Callable[[], None]) -> None:
+        """Have `remove` called by `tidy`: what a chain leaves is still there while others are measured.
+
+        For many small files: an ext4 without a journal does not use the inode of a removed file again for a while, and
+        passes over each of them for every new file. A chain that removed its files would slow down the next one.
+        """
+        self._leftovers.append(remove)
+
+    def tidy(self) -> None:
+        """Remove what was kept, all of it, and wait for its space. Raises what failed first, after the last removal."""
+        leftovers, self._leftovers = self._leftovers, []
+        failure: DfsError | OSError | None = None
+        for remove in leftovers:
+            try:
+                remove()
+            except (DfsError, OSError) as error:
+                failure = failure or error
+        if leftovers:
+            self.collected()
+        if failure is not None:
+            raise failure
 
     def source(self, size: int, number: int = 0) -> str:
         """A local file of random bytes, in the page cache. The same one each time."""

@@ -49,4 +49,8 @@ def run(
                         tell(sample)
                 except (DfsError, OSError, ValueError) as error:
                     results.failures.append(f"{workload.name}, round {number + 1}: {error}")
+        try:
+            lab.tidy()
+        except (DfsError, OSError) as error:
+            results.failures.append(f"{workload.name}, afterwards: {error}")
     return results

@@ -6,6 +6,7 @@ What is compared with dfs does the same work through the same clients, as far as
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from dfs.bench.lab import Chain, Lab
 from dfs.bench.samples import GIB, OURS, Figure, Sample
@@ -95,11 +96,15 @@ def _command(lab: Lab, figure: Figure, arguments: Sequence[str], work: float) ->
 
 
 def _remove(lab: Lab, target: Target, path: str) -> None:
+    _remove_tree(target, path)
+    if target.subject == OURS:
+        lab.collected()
+
+
+def _remove_tree(target: Target, path: str) -> None:
     store = target.store()
     store.remove_tree(path)
     store.close()
-    if target.subject == OURS:
-        lab.collected()
 
 
 def parallel(lab: Lab) -> Sequence[Chain]:
@@ -167,15 +172,15 @@ def tree_figure(name: str, subject: str = OURS) -> Figure:
 
 def _tree(lab: Lab, target: Target) -> Iterator[Sample]:
     files, top, path = lab.scale.tree_files, local_tree(lab), lab.fresh(target)
-    output = lab.local("tree-output")
+    output = lab.fresh_local("tree-output")
     put = [*lab.command, "put", "-r", "-q", "--replication", str(copies(target)), top, path]
     yield _command(lab, tree_figure(case(target, "dfs put -r")), put, files / 1000)
     yield _command(
         lab, tree_figure(case(target, "dfs get -r")), [*lab.command, "get", "-r", "-q", path, output], files / 1000
     )
+    lab.keep(partial(shutil.rmtree, output))
+    lab.keep(partial(_remove_tree, target, path))
     compare_tree(output, files)
-    shutil.rmtree(output)
-    _remove(lab, target, path)
 
 
 # --- small files one by one, and ranges ---------------------------------------------------------------------------
@@ -194,6 +199,7 @@ def _small(lab: Lab, target: Target, clients: int) -> Iterator[Sample]:
     top, seconds, text = lab.fresh(target), lab.scale.seconds, clients_text(clients)
     directories = [f"{top}/c{number:02}" for number in range(clients)]
     target.make_directory(top)
+    lab.keep(partial(_remove_tree, target, top))
     putting = [{"directory": directory, "seconds": seconds, "most": 1 << 20} for directory in directories]
     sample, done = lab.clients(
         Figure("small", case(target, "put 4 KiB", text), target.subject), target, "put_small", putting
@@ -208,7 +214,6 @@ def _small(lab: Lab, target: Target, clients: int) -> Iterator[Sample]:
         Figure("small", case(target, "get 4 KiB", text), target.subject), target, "get_small", getting
     )
     yield sample
-    _remove(lab, target, top)
 
 
 def ranges(lab: Lab) -> Sequence[Chain]:

@@ -9,6 +9,7 @@ import click
 
 from dfs.cli.session import Session, each_path, remote_command
 from dfs.cli.transfer import SIZE
+from dfs.file import RawReader
 
 PIECE = 4 << 20
 """Bytes read and written at a time; several pieces are fetched ahead by the reader."""
@@ -93,7 +94,12 @@ def _each_file(
 
 
 def copy_to(out: BinaryIO, file: BinaryIO) -> None:
-    """Copy all of an open file."""
+    """Copy all that is left of an open file."""
+    raw = getattr(file, "raw", None)
+    if isinstance(raw, RawReader):
+        raw.seek(file.tell())
+        raw.copy_to(out.write)
+        return
     while piece := file.read(PIECE):
         out.write(piece)
 

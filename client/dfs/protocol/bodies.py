@@ -5,19 +5,29 @@ and writes from there needs half the CPU that the same bytes cost through the ev
 ASGI server) falls back to a source that asks the loop for each piece. A small body is received on the loop, whatever
 the server: it comes with the head, and to take a socket over for it would cost more than it. Separate from `guard`,
 whose protocol class does its part of this for one connection.
+
+A large answer goes the same way (`send_from_thread`), as long as its reader takes it. One that pauses gets the rest
+from the loop: slow readers are the loop's business, and hold no thread.
 """
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from concurrent.futures import CancelledError
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError, Executor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 from dfs.protocol.digests import Buffer
 from dfs.protocol.guard import GuardedProtocol
 from dfs.protocol.interim import INTERIM_EVERY_S
-from dfs.protocol.server import EXTENSION, WHOLE_BYTES_MAX, Answer, Receive, Scope, Send, send_answer
+from dfs.protocol.server import EXTENSION, WHOLE_BYTES_MAX, Answer, Receive, Scope, Send, cut_off, send_answer
+
+PAUSE_S = 0.2
+"""A reader that takes no byte for so long has paused."""
+KEEP_UP_S = 1.0
+"""So has one that takes longer for what is sent at once."""
 
 
 class BodySource(Protocol):
@@ -219,3 +229,104 @@ async def send_whole(scope: Scope, send: Send, answer: Answer) -> None:
     connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
     if connection is None or not connection.write_whole(scope, answer):
         await send_answer(send, answer)
+
+
+class Outlet:
+    """An answer that a thread sends through the socket, for as long as the reader keeps up with it.
+
+    length  of the body, bytes
+    """
+
+    def __init__(self, head: bytes, sock: socket.socket, length: int) -> None:
+        self._head = head
+        self._sock = sock
+        self._gate = threading.Lock()
+        sock.settimeout(PAUSE_S)
+        self.left = length
+        """Bytes of the body that `send` was not given yet."""
+        self.rest = b""
+        """What it was given and could not send: the copy that the loop sends."""
+        self.begun = False
+
+    def send(self, *parts: Buffer) -> bool:
+        """Take the next bytes of the body; they may be overwritten afterwards. False: the reader has paused.
+
+        Raises  ConnectionError: it has gone, or the answer was cut off; OSError
+        """
+        assert not self.rest, "whoever was told of a pause sends no more"
+        self.left -= sum(map(len, parts))
+        if not self.begun:
+            self.begun = True
+            parts = (self._head, *parts)
+        until_s = time.monotonic() + KEEP_UP_S
+        for number, part in enumerate(parts):
+            view = memoryview(part)
+            more = socket.MSG_MORE if number + 1 < len(parts) else 0
+            while view:
+                try:
+                    view = view[self._sock.send(view, more) :]
+                except TimeoutError:
+                    until_s = 0.0
+                if view and time.monotonic() > until_s:
+                    self.rest = b"".join((view, *parts[number + 1 :]))
+                    return False
+        return True
+
+    def cut_off(self) -> None:
+        """End the connection: a thread that sends learns it at once. From any thread."""
+        with self._gate, suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def run(self, work: "Callable[[Outlet], None]") -> None:
+        """Do the work, and give the descriptor back: in the thread, whether or not anybody still waits for it."""
+        try:
+            work(self)
+        finally:
+            # Not while another thread uses the descriptor: its number may be somebody else's at once.
+            with self._gate:
+                self._sock.close()
+
+
+async def send_from_thread(
+    scope: Scope, answer: Answer, length: int, threads: Executor, work: Callable[[Outlet], None]
+) -> Outlet | None:
+    """Answer with a body of `length` bytes that `work` gives to an outlet, in one of the `threads`.
+
+    answer   without its body
+    Returns  None: that can't be done on this connection now, and nothing was. Else the outlet, whose `left` bytes are
+             still to be sent by ASGI messages, if there are any: the reader has paused, or `work` wants it so
+    Raises   what `work` raises. If it had begun to send then, the connection has ended; else another answer is possible
+    """
+    connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
+    taken = connection.take_writing(scope, answer, length) if connection is not None else None
+    if connection is None or taken is None:
+        return None
+    outlet = Outlet(*taken, length)
+    try:
+        working = asyncio.get_running_loop().run_in_executor(threads, outlet.run, work)
+        try:
+            await asyncio.wait([working])
+        except asyncio.CancelledError:
+            # The server ends. The thread learns it as soon as it sends; a disk may hold it for longer.
+            outlet.begun = True
+            outlet.cut_off()
+            working.add_done_callback(_forget)
+            raise
+        working.result()
+    except BaseException:
+        if outlet.begun:
+            await cut_off(scope)
+        else:
+            connection.keep_writing()
+        raise
+    if not outlet.begun:
+        connection.keep_writing()
+        return None
+    connection.give_writing_back(scope, outlet.rest, outlet.left)
+    return outlet
+
+
+def _forget(working: "asyncio.Future[None]") -> None:
+    """Nobody waits for it any more; what it met is the consequence of that."""
+    if not working.cancelled():
+        working.exception()

@@ -7,11 +7,17 @@ secret and the datanode's id (HKDF, RFC 5869), so that the store holds none of t
 
 Both are URL-safe text: base64 of the MessagePack payload, a dot, and one MAC for each datanode, in chain order.
 MACs are HMAC-SHA-256, cut to 16 bytes (RFC 2104 section 5 allows half the output).
+
+A capability to read is for one run of bytes (version 1) or for several of one chunk (version 2): the files that a
+reader wants lie all over a pack, and it may have them in one request, but never what is between them.
 """
 
 import base64
 import binascii
 import hmac
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -19,10 +25,16 @@ import msgspec
 from dfs.protocol.errors import NotPermitted, ReceiptRefused
 
 KEY_BYTES = 32
+VERIFIED_MAX = 1024
+"""Capabilities that were found right and are not computed again: a reader shows one for each of its ranges."""
 MAC_BYTES = 16
 REPAIR_PRINCIPAL = "repair"
 """In whose name the namenode has datanodes pull chunks: such reads give way to others'."""
+RUNS_MAX = 128
+"""Runs of one capability: as many as fit into a token, whatever their numbers and the chain's names."""
 _CAPABILITY_VERSION = 1
+_RUNS_VERSION = 2
+"""A server that does not know of runs would take the first and the last byte for all that is to be checked."""
 _RECEIPT_VERSION = 1
 _TICKET_VERSION = 1
 _SEPARATE_CAPABILITY = b"dfs capability\x00"
@@ -43,6 +55,16 @@ class Capability(msgspec.Struct, frozen=True, array_like=True):
     principal: str
     chain: tuple[str, ...]
     """Datanode ids: of a write in pipeline order, of a read all that may serve it."""
+    runs: tuple[int, ...] = ()
+    """Version 2: start and end of each run, ascending and without touching each other; only they may be read."""
+
+    def allows(self, start: int, end: int) -> bool:
+        """Whether the bytes [start, end) may be read."""
+        if not self.runs:
+            return self.start <= start and end <= self.end
+        # An odd place is behind the start of a run and not behind its end.
+        place = bisect_right(self.runs, start)
+        return place % 2 == 1 and end <= self.runs[place]
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True):
@@ -107,10 +129,16 @@ def sign_capability(
     end: int,
     expires_ms: int,
     principal: str,
+    runs: Sequence[int] = (),
 ) -> str:
-    """Make a token for the datanodes in `keys` (id -> key), whose order is the chain."""
+    """Make a token for the datanodes in `keys` (id -> key), whose order is the chain.
+
+    runs   of a read: as `Capability` has them, at most RUNS_MAX of them, from `start` to `end`; none: all between these
+    """
+    assert len(runs) <= 2 * RUNS_MAX, "as many runs as fit into a token"
+    version = _RUNS_VERSION if runs else _CAPABILITY_VERSION
     capability = Capability(
-        _CAPABILITY_VERSION, operation, bytes.fromhex(chunk), start, end, expires_ms, principal, tuple(keys)
+        version, operation, bytes.fromhex(chunk), start, end, expires_ms, principal, tuple(keys), tuple(runs)
     )
     payload = msgspec.msgpack.encode(capability)
     macs = b"".join([_mac(key, _SEPARATE_CAPABILITY, payload) for key in keys.values()])
@@ -129,6 +157,17 @@ def check_capability(
     now_ms   the namenode's time as the datanode follows it, never its own wall clock
     Raises   NotPermitted: forged, expired, for another chunk, operation or datanode
     """
+    capability = _verified(token, key, datanode)
+    if capability.operation != operation or capability.chunk.hex() != chunk:
+        raise NotPermitted("the capability is for another chunk or operation")
+    if now_ms >= capability.expires_ms:
+        raise NotPermitted("the capability has expired; ask the namenode for a new one", expired=True)
+    return capability
+
+
+@lru_cache(VERIFIED_MAX)
+def _verified(token: str, key: bytes, datanode: str) -> Capability:
+    """The capability in `token`, if it is signed with the key, whatever it allows. Raises NotPermitted."""
     try:
         payload_text, _, macs_text = token.partition(".")
         payload, macs = _raw(payload_text), _raw(macs_text)
@@ -140,14 +179,10 @@ def check_capability(
     place = capability.chain.index(datanode) * MAC_BYTES
     if not hmac.compare_digest(macs[place : place + MAC_BYTES], _mac(key, _SEPARATE_CAPABILITY, payload)):
         raise NotPermitted("the capability is not signed by this cluster's namenode")
-    if capability.version != _CAPABILITY_VERSION:
+    if capability.version != (_RUNS_VERSION if capability.runs else _CAPABILITY_VERSION):
         raise NotPermitted(
-            f"the capability has version {capability.version}; this datanode knows {_CAPABILITY_VERSION}"
+            f"the capability has version {capability.version}; this datanode knows up to {_RUNS_VERSION}"
         )
-    if capability.operation != operation or capability.chunk.hex() != chunk:
-        raise NotPermitted("the capability is for another chunk or operation")
-    if now_ms >= capability.expires_ms:
-        raise NotPermitted("the capability has expired; ask the namenode for a new one", expired=True)
     return capability
 
 

@@ -4,11 +4,11 @@ uvicorn with httptools takes a head of any size, waits for it for ever, and refu
 Hadoop's Java client sends). This protocol bounds heads in size and time, percent-encodes the request line before the
 parser sees it, and drops readers that don't read.
 
-It also gives away the plain socket for the length of a body, and small bodies whole; `bodies` says to whom.
+It also gives away the plain socket for the length of a body, either way, and small bodies whole; `bodies` says to whom.
 
-And it answers small JSON calls itself, where the app can (`server.WholeCalls`): when the body is there, without ASGI's
-task and messages. Whatever is not plain about a call (a slow body, one request behind another, a reader that does not
-read) goes the way of ASGI.
+And it answers small calls itself, where the app can (`server.WholeCalls`): when the body is there, without ASGI's task
+and messages. Whatever is not plain about a call (a slow body, one request behind another, a reader that does not read,
+an answer that has to be waited for piece by piece) goes the way of ASGI.
 """
 
 import asyncio
@@ -184,6 +184,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if isinstance(answer, Answer):
             self._write_answer(cycle, answer)
             return
+        if answer is None:
+            super()._start_asgi_task(cycle, self.app)
+            return
         task = self.loop.create_task(self._answer_later(cycle, answer))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -207,13 +210,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """As the cycle itself would send it, in one write."""
         if cycle.disconnected:
             return
-        lines: list[Buffer] = [STATUS_LINE[answer.status]]
-        for name, value in self.server_state.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        lines.append(b"content-type: %s\r\ncontent-length: %d\r\n" % (answer.content_type, len(answer.body)))
-        for name, value in answer.headers:
-            lines += (name, b": ", value, b"\r\n")
-        lines.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        lines = self._head_of(cycle, answer, len(answer.body))
         cycle.response_started = cycle.response_complete = True
         if len(answer.body) <= WHOLE_BYTES_MAX:
             lines.append(answer.body)
@@ -225,6 +222,17 @@ class GuardedProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+
+    def _head_of(self, cycle: RequestResponseCycle, answer: Answer, length: int) -> list[Buffer]:
+        """The head of an answer whose body has `length` bytes, in parts."""
+        lines: list[Buffer] = [STATUS_LINE[answer.status]]
+        for name, value in self.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(b"content-type: %s\r\ncontent-length: %d\r\n" % (answer.content_type, length))
+        for name, value in answer.headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        return lines
 
     # --- readers that don't read ----------------------------------------------------------------------------------
 
@@ -322,6 +330,57 @@ class GuardedProtocol(HttpToolsProtocol):
             # The parser still waits for the body that it never saw; a new one waits for the next request.
             self.parser = httptools.HttpRequestParser(self)
             self._awaits_head = True
+
+    # --- answers that a thread sends ------------------------------------------------------------------------------
+
+    def take_writing(self, scope: Scope, answer: Answer, length: int) -> tuple[bytes, socket.socket] | None:
+        """Hand the sending of an answer over: its head, to be followed by `length` bytes of body, and the socket.
+
+        None if that can't be done now, and nothing was: TLS, or there is something that must leave before. Nothing is
+        read or written here until `give_writing_back`.
+        """
+        cycle, transport = self.cycle, self.transport
+        if (
+            self.scheme != "http"
+            or cycle.scope is not scope
+            or cycle.response_started
+            or cycle.disconnected
+            or transport.is_closing()
+            or transport.get_write_buffer_size()
+            or self._head
+            or self._in_parser
+        ):
+            return None
+        try:
+            descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        except OSError:
+            # No descriptor is to be had: the loop needs none.
+            return None
+        self.flow.pause_reading()
+        return b"".join(self._head_of(cycle, answer, length)), socket.socket(fileno=descriptor)
+
+    def give_writing_back(self, scope: Scope, rest: Buffer, left: int) -> None:
+        """The head has been sent, and of the body all but `rest`, which leaves now, and `left` bytes behind that."""
+        cycle = self.cycle
+        assert cycle.scope is scope, "one answer after the other"
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        cycle.response_started = True
+        if rest:
+            self.transport.write(rest)
+        if left:
+            cycle.chunked_encoding, cycle.expected_content_length = False, left
+            self.flow.resume_reading()
+            return
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    def keep_writing(self) -> None:
+        """Nothing of the answer has been sent: it leaves the loop's way, if at all."""
+        self.flow.resume_reading()
 
 
 # --- running ----------------------------------------------------------------------------------------------------

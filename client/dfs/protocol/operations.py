@@ -139,7 +139,8 @@ PUT_CHUNK = Operation(
 GET_CHUNK = Operation(
     "get_chunk", "datanode", "GET", "/v1/chunks/{chunk}", m.Empty, m.Empty, True,
     "Verified bytes. Query: `offset`, `length`, and `mode`: `exact`, `blocks`, or `table` (the table, then blocks); or "
-    "`mode=blocks` and `ranges=0-16384,49152-65536`: runs of whole blocks, in order, one behind the other; or only "
+    "`mode=blocks` and `ranges=0-16384,49152-65536`: runs of whole blocks, in order, one behind the other; or "
+    "`mode=exact` and `ranges`: the same, of any bytes; or only "
     "`mode=hints`: the recovery hints, for whoever may read all of the chunk.",
     (e.NotPermitted, e.ReplicaNotFound, e.CorruptReplica, e.RangeNotSatisfiable), body="bytes",
 )  # fmt: skip

@@ -4,9 +4,10 @@ Separate from the roles because how a request is decoded, bounded and answered i
 from `guard` because this half is plain ASGI and runs on any ASGI server. Everything outside `/v1` goes to the role's
 own Starlette app.
 
-There are two ways in. ASGI takes every request. A server that has a small JSON call in its hands whole may also ask
-for the answer directly (`WholeCalls`): most calls are small, and the messages and the task of ASGI cost more than what
-they ask for. Both ways meet in `_ProtocolApp._begin` and `_as_answered`, so that they mean the same.
+There are two ways in. ASGI takes every request. A server that has a small JSON call, or a read of a chunk, in its hands
+whole may also ask for the answer directly (`WholeCalls`): most calls are small, and the messages and the task of ASGI
+cost more than what they ask for. Both ways meet in `_ProtocolApp._begin`, `_check_chunk` and `_as_answered`, so that
+they mean the same.
 """
 
 import asyncio
@@ -64,6 +65,8 @@ Handler = Callable[[Any, Caller], Any]
 """Takes the decoded request, returns the response or an awaitable of it. A plain function runs on the event loop."""
 BytesHandler = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 """Takes the ASGI triple and the chunk id, which is 32 hex digits."""
+BytesNow = Callable[[Scope, str], "Answer | None"]
+"""Takes the head of a call without a body and the chunk id. None: nothing was done, and the other handler is asked."""
 Observer = Callable[[str, float, str], None]
 """Told of each call: the operation's name, seconds, and the error's code or "ok"."""
 
@@ -100,14 +103,17 @@ class Answer(NamedTuple):
 
 
 class WholeCalls:
-    """An app that also answers small JSON calls directly, for a server that has them whole. Not to be instantiated."""
+    """An app that also answers small calls directly, for a server that has them whole. Not to be instantiated."""
 
     def takes_whole(self, scope: Scope) -> bool:
         """Whether `call_whole` takes the request with this head, once its body is there."""
         raise NotImplementedError
 
-    def call_whole(self, scope: Scope, body: bytes) -> Answer | Awaitable[Answer]:
-        """Do the call of such a request. Raises nothing but CancelledError: errors are answers."""
+    def call_whole(self, scope: Scope, body: bytes) -> Answer | Awaitable[Answer] | None:
+        """Do the call of such a request. Raises nothing but CancelledError: errors are answers.
+
+        None: it can't be answered in one piece at once; nothing was done, and ASGI is the way.
+        """
         raise NotImplementedError
 
 
@@ -121,6 +127,11 @@ def is_small(scope: Scope) -> bool:
     """Whether the body is announced as at most WHOLE_BYTES_MAX bytes; one without a length may be of any."""
     text = header(scope, "content-length")
     return text is not None and text.isdigit() and len(text) < 20 and int(text) <= WHOLE_BYTES_MAX
+
+
+def is_bodiless(scope: Scope) -> bool:
+    """Whether the request ends with its head."""
+    return not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
@@ -217,6 +228,7 @@ def protocol_app(
     handlers: Mapping[Operation[Any, Any], Handler],
     *,
     bytes_handlers: Mapping[Operation[Any, Any], BytesHandler] | None = None,
+    bytes_now: Mapping[Operation[Any, Any], BytesNow] | None = None,
     otherwise: ASGIApp,
     observe: Observer = lambda _name, _seconds, _outcome: None,
 ) -> ASGIApp:
@@ -224,10 +236,11 @@ def protocol_app(
 
     handlers        for the JSON operations that it serves
     bytes_handlers  for those whose bodies are bytes; they answer for themselves, errors that they raise are sent
+    bytes_now       for those of them that some requests can be answered of at once, without ASGI
     otherwise       gets everything that is not under /v1, and the lifespan
     observe         told of each call, for the metrics
     """
-    return _ProtocolApp(handlers, bytes_handlers or {}, otherwise, observe)
+    return _ProtocolApp(handlers, bytes_handlers or {}, bytes_now or {}, otherwise, observe)
 
 
 class _ProtocolApp(WholeCalls):
@@ -237,6 +250,7 @@ class _ProtocolApp(WholeCalls):
         self,
         handlers: Mapping[Operation[Any, Any], Handler],
         bytes_handlers: Mapping[Operation[Any, Any], BytesHandler],
+        bytes_now: Mapping[Operation[Any, Any], BytesNow],
         otherwise: ASGIApp,
         observe: Observer,
     ) -> None:
@@ -250,7 +264,8 @@ class _ProtocolApp(WholeCalls):
         self._chunk_routes: dict[str, tuple[Operation[Any, Any], BytesHandler]] = {
             operation.method: (operation, handler) for operation, handler in bytes_handlers.items()
         }
-        self._chunk_prefixes = {operation.path.removesuffix("{chunk}") for operation in bytes_handlers}
+        self._chunk_prefixes = tuple({operation.path.removesuffix("{chunk}") for operation in bytes_handlers})
+        self._chunk_now = {operation.method: (operation, handler) for operation, handler in bytes_now.items()}
         self._encoder = msgspec.json.Encoder()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -275,10 +290,10 @@ class _ProtocolApp(WholeCalls):
         if route is not None:
             await self._call(route, scope, receive, send)
             return
-        for prefix in self._chunk_prefixes:
-            if path.startswith(prefix):
-                await self._call_bytes(method, path.removeprefix(prefix), scope, receive, send)
-                return
+        chunk = self._chunk_of(path)
+        if chunk is not None:
+            await self._call_bytes(method, chunk, scope, receive, send)
+            return
         if path in self._known_paths:
             error: e.DfsError = e.InvalidRequest(f"{path} is not called with {method}")
         else:
@@ -286,6 +301,13 @@ class _ProtocolApp(WholeCalls):
                 f"this server has no operation {path}: it has another role or version; is the URL right?"
             )
         await send_error(send, error, unread=receive)
+
+    def _chunk_of(self, path: str) -> str | None:
+        """What a path under that of chunks names; nobody has looked yet whether it is an id."""
+        for prefix in self._chunk_prefixes:
+            if path.startswith(prefix):
+                return path[len(prefix) :]
+        return None
 
     async def _call(self, route: _Route, scope: Scope, receive: Receive, send: Send) -> None:
         started = _now()
@@ -301,7 +323,7 @@ class _ProtocolApp(WholeCalls):
                 answer = await answer
             await send_answer(send, Answer(200, self._encoder.encode(answer)))
         except Exception as failure:
-            error = _as_answered(route, failure)
+            error = _as_answered(route.operation.name, failure)
             outcome = error.code
             await send_error(send, error, unread=unread)
         finally:
@@ -318,12 +340,14 @@ class _ProtocolApp(WholeCalls):
     # --- whole calls, without ASGI --------------------------------------------------------------------------------
 
     def takes_whole(self, scope: Scope) -> bool:
-        if (scope["method"], scope["path"]) not in self._routes:
-            return False
-        return is_small(scope)
+        if (scope["method"], scope["path"]) in self._routes:
+            return is_small(scope)
+        return scope["method"] in self._chunk_now and self._chunk_of(scope["path"]) is not None and is_bodiless(scope)
 
-    def call_whole(self, scope: Scope, body: bytes) -> Answer | Awaitable[Answer]:
-        route = self._routes[scope["method"], scope["path"]]
+    def call_whole(self, scope: Scope, body: bytes) -> Answer | Awaitable[Answer] | None:
+        route = self._routes.get((scope["method"], scope["path"]))
+        if route is None:
+            return self._call_bytes_now(scope)
         started = _now()
         try:
             answer = self._begin(route, _caller(scope), body)
@@ -331,7 +355,7 @@ class _ProtocolApp(WholeCalls):
                 return self._wait_whole(route, answer, started)
             whole, outcome = Answer(200, self._encoder.encode(answer)), "ok"
         except Exception as failure:
-            error = _as_answered(route, failure)
+            error = _as_answered(route.operation.name, failure)
             whole, outcome = refusal(error), error.code
         self._observe(route.operation.name, _now() - started, outcome)
         return whole
@@ -341,7 +365,7 @@ class _ProtocolApp(WholeCalls):
         try:
             return Answer(200, self._encoder.encode(await answer))
         except Exception as failure:
-            error = _as_answered(route, failure)
+            error = _as_answered(route.operation.name, failure)
             outcome = error.code
             return refusal(error)
         finally:
@@ -356,26 +380,46 @@ class _ProtocolApp(WholeCalls):
         try:
             if found is None:
                 raise e.InvalidRequest(f"a chunk is not called with {method}")
-            if not is_id(chunk):
-                raise e.InvalidRequest("a chunk id has 32 lower-case hex digits")
-            _caller(scope)
+            _check_chunk(chunk, scope)
             await found[1](scope, receive, send, chunk)
-        except e.DfsError as error:
+        except Exception as failure:
+            error = _as_answered(f"{method} of the chunk {chunk}", failure)
             outcome = error.code
             await send_error(send, error, unread=receive)
-        except Exception:
-            outcome = e.DfsError.code
-            logger.exception("a call of the chunk %s failed", chunk)
-            await send_error(send, e.DfsError("internal error; the server's log says more"), unread=receive)
         finally:
             self._observe(found[0].name if found else "unknown", _now() - started, outcome)
 
+    def _call_bytes_now(self, scope: Scope) -> Answer | None:
+        method, path = scope["method"], scope["path"]
+        operation, handler = self._chunk_now[method]
+        chunk = self._chunk_of(path)
+        assert chunk is not None, "takes_whole has looked"
+        started = _now()
+        outcome = "ok"
+        try:
+            _check_chunk(chunk, scope)
+            answer = handler(scope, chunk)
+            if answer is None:
+                return None
+        except Exception as failure:
+            error = _as_answered(f"{method} of the chunk {chunk}", failure)
+            answer, outcome = refusal(error), error.code
+        self._observe(operation.name, _now() - started, outcome)
+        return answer
 
-def _as_answered(route: _Route, failure: Exception) -> e.DfsError:
-    """What the caller is told of a failure; a bug is logged, and is none of his business."""
+
+def _check_chunk(chunk: str, scope: Scope) -> None:
+    """Raise InvalidRequest if that is no chunk, or the head is not one of ours."""
+    if not is_id(chunk):
+        raise e.InvalidRequest("a chunk id has 32 lower-case hex digits")
+    _caller(scope)
+
+
+def _as_answered(what: str, failure: Exception) -> e.DfsError:
+    """What the caller of `what` is told of a failure; a bug is logged, and is none of his business."""
     if isinstance(failure, e.DfsError):
         return failure
-    logger.error("the operation %s failed", route.operation.name, exc_info=failure)
+    logger.error("%s failed", what, exc_info=failure)
     return e.DfsError("internal error; the server's log says more")
 
 

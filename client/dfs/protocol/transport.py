@@ -276,15 +276,17 @@ class Transport:
         capability: str,
         ranges: Sequence[tuple[int, int]],
         into: memoryview,
+        mode: Literal["exact", "blocks"] = "blocks",
         flight: InFlight | None = None,
     ) -> None:
-        """Fill `into` with whole blocks of a chunk: those of each range [start, end), one range behind the other.
+        """Fill `into` with the bytes of each range [start, end) of a chunk, one range behind the other.
 
+        mode    blocks: each range is of whole blocks
         ranges  in order, without overlaps; at most RANGES_MAX and RANGES_BYTES_MAX
         Raises  as `get_chunk` does
         """
         spelled = ",".join([f"{start}-{end}" for start, end in ranges])
-        self._get_into(base_url, chunk, f"mode=blocks&ranges={spelled}", capability, [into], flight)
+        self._get_into(base_url, chunk, f"mode={mode}&ranges={spelled}", capability, [into], flight)
 
     def _get_into(
         self,

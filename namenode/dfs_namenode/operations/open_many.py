@@ -1,14 +1,15 @@
 """open_many: entries and whole layouts of many small files at once.
 
 Its own module because it shares what the files have in common: one map of chunks, and one capability for files that
-lie side by side in a pack. A path that can't be opened is an answer, not an error: the others can be read.
+lie side by side in a pack, or (for readers who know of that) anywhere in it. A path that can't be opened is an
+answer, not an error: the others can be read.
 """
 
 import asyncio
 
 from dfs.protocol.errors import DfsError
 from dfs.protocol.messages import EXTENTS_WINDOW_MAX, OpenedFile, OpenedMany, OpenMany
-from dfs_namenode.layout import Granting, chunk_sources, find_runs, placed, sign_runs
+from dfs_namenode.layout import Granting, chunk_sources, find_runs, join_runs, placed, sign_runs
 from dfs_namenode.namespace import entry_of, require_file
 from dfs_namenode.store import contents, namespace
 from dfs_namenode.store.contents import ExtentRow
@@ -39,6 +40,9 @@ def _open_many(request: OpenMany, store: SqliteStore, granting: Granting) -> Ope
             found.append((opened, len(rows), len(rows) + len(extents)))
             rows += extents
         runs, index_of = find_runs(rows)
+        lists = [[run] for run in runs]
+        if request.joined:
+            lists, index_of = join_runs(runs, index_of)
         sources = chunk_sources(snapshot, [row.chunk for row in rows], granting.cluster)
     extents_shown = placed(rows, index_of)
     files = [
@@ -53,7 +57,7 @@ def _open_many(request: OpenMany, store: SqliteStore, granting: Granting) -> Ope
         for opened, start, end in found
     ]
     return OpenedMany(
-        files=files, chunks=sources, grants=sign_runs(runs, sources, granting), expires_ms=granting.expires_ms
+        files=files, chunks=sources, grants=sign_runs(lists, sources, granting), expires_ms=granting.expires_ms
     )
 
 

@@ -46,10 +46,11 @@ def introduce(
 
 def add_references(tx: Transaction, by_chunk: Mapping[bytes, int]) -> None:
     """Count bytes of extents up, or down where negative: then compaction looks at what is left."""
-    tx.run_many(
-        "UPDATE chunk SET referenced_bytes = referenced_bytes + ?, released = max(released, ?) WHERE id = ?",
-        [(size, int(size < 0), chunk) for chunk, size in by_chunk.items() if size],
-    )
+    if by_chunk:
+        tx.run_many(
+            "UPDATE chunk SET referenced_bytes = referenced_bytes + ?, released = max(released, ?) WHERE id = ?",
+            [(size, int(size < 0), chunk) for chunk, size in by_chunk.items() if size],
+        )
 
 
 def raise_replication(tx: Transaction, chunk_ids: Iterable[bytes], replication: int) -> list[bytes]:
@@ -61,6 +62,14 @@ def raise_replication(tx: Transaction, chunk_ids: Iterable[bytes], replication: 
             "UPDATE chunk SET replication = ? WHERE id = ? AND replication < ?", (replication, chunk, replication)
         )
     ]
+
+
+def refer_to_new(tx: Transaction, chunk: bytes, *, size: int, replication: int) -> None:
+    """`add_references` and `raise_replication`, for a chunk that was introduced in this transaction."""
+    tx.run(
+        "UPDATE chunk SET referenced_bytes = referenced_bytes + ?, replication = max(replication, ?) WHERE id = ?",
+        (size, replication, chunk),
+    )
 
 
 def recount_replication(tx: Transaction, chunk: bytes) -> bool:
@@ -118,8 +127,11 @@ def all_replicas(snapshot: Snapshot, chunk: bytes) -> list[tuple[str, str, bool]
     ]
 
 
-def datanode_number(snapshot: Snapshot, datanode: str) -> int:
-    """The number that rows of replicas use for a datanode that is registered."""
-    found = snapshot.value("SELECT num FROM datanode WHERE id = ?", (datanode,))
-    assert found is not None, f"the datanode {datanode} is alive, but has no row"
-    return int(found)
+def datanode_number(tx: Transaction, datanode: str) -> int:
+    """The number that rows of replicas use for a datanode that is registered. It never gets another one."""
+    known = tx.memory.numbers.get(datanode)
+    if known is None:
+        found = tx.value("SELECT num FROM datanode WHERE id = ?", (datanode,))
+        assert found is not None, f"the datanode {datanode} is alive, but has no row"
+        known = tx.memory.numbers[datanode] = int(found)
+    return known

@@ -30,13 +30,27 @@ _INSERT_EXTENT = (
 )
 
 
+class ContentRow(NamedTuple):
+    """A content, without its extents."""
+
+    id: int
+    size: int
+    digest: bytes
+    replication: int
+    attributes: str | None
+
+
 def insert(
     tx: Transaction, content_id: int, *, size: int, digest: bytes, replication: int, attributes: str | None
 ) -> None:
-    tx.run(
-        "INSERT INTO content (id, size, digest, replication, attributes) VALUES (?, ?, ?, ?, ?)",
-        (content_id, size, digest, replication, attributes),
-    )
+    insert_many(tx, [ContentRow(content_id, size, digest, replication, attributes)], [])
+
+
+def insert_many(tx: Transaction, rows: Sequence[ContentRow], extents: Sequence[tuple[int, ExtentRow]]) -> None:
+    """New contents, and extents, each with the id of the content that it is a piece of."""
+    tx.run_many("INSERT INTO content (id, size, digest, replication, attributes) VALUES (?, ?, ?, ?, ?)", rows)
+    if extents:
+        tx.run_many(_INSERT_EXTENT, [(content_id, *row) for content_id, row in extents])
 
 
 def insert_extents(tx: Transaction, content_id: int, rows: Sequence[ExtentRow]) -> None:

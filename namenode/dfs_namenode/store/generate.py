@@ -22,6 +22,7 @@ from dfs_namenode.liveness import Datanode
 from dfs_namenode.store import chunks, contents, datanodes, namespace, oplog
 from dfs_namenode.store.chunks import NewReplica
 from dfs_namenode.store.contents import ExtentRow
+from dfs_namenode.store.namespace import FileRow
 from dfs_namenode.store.oplog import Change
 from dfs_namenode.store.schema import ROOT_INODE
 from dfs_namenode.store.sqlite import SqliteStore
@@ -93,17 +94,9 @@ class Generator:
         name = f"file-{number:09}.dat"
         contents.insert(tx, content_id, size=FILE_SIZE, digest=digest, replication=_REPLICATION, attributes=None)
         contents.insert_extents(tx, content_id, [ExtentRow(0, chunk, offset, FILE_SIZE, digest)])
-        namespace.insert_file(
-            tx,
-            inode_id,
-            self._directory,
-            name,
-            mode=0o644,
-            owner="anonymous",
-            group="",
-            mtime_ns=tx.now_ms * 10**6,
-            content_id=content_id,
-        )
+        mtime_ns = tx.now_ms * 10**6
+        row = FileRow(self._directory, name, inode_id, 0o644, "anonymous", "", mtime_ns, tx.seq, content_id)
+        namespace.insert_files(tx, [row])
         return Change("put", inode_id, self._directory, name, content_id=content_id)
 
     def _id(self, tx: Transaction) -> str:

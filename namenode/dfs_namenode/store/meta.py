@@ -147,13 +147,16 @@ def set_forgotten_changes(tx: Transaction, seq: int) -> None:
     put(tx, _FORGOTTEN_CHANGES, seq)
 
 
-def restored_ms(snapshot: Snapshot) -> int:
+def restored_ms(tx: Transaction) -> int:
     """When the store was restored from a backup, in the namenode's time; 0: never."""
-    return int(get(snapshot, _RESTORED) or 0)
+    if tx.memory.restored_ms is None:
+        tx.memory.restored_ms = int(get(tx, _RESTORED) or 0)
+    return tx.memory.restored_ms
 
 
 def set_restored(tx: Transaction, now_ms: int) -> None:
     put(tx, _RESTORED, now_ms)
+    tx.memory.restored_ms = None
 
 
 def raise_epoch(tx: Transaction, by: int) -> None:

@@ -77,6 +77,16 @@ def page(snapshot: Snapshot, directory_id: int, *, after: str, limit: int) -> li
     return [Inode._make(row) for row in snapshot.rows(_PAGE, (directory_id, after, limit))]
 
 
+def has_between(snapshot: Snapshot, directory_id: int, first: str, last: str) -> bool:
+    """Whether a directory has an entry from one name to another, both included, in the order of their UTF-8 bytes."""
+    return (
+        snapshot.row(
+            "SELECT 1 FROM inode WHERE parent_id = ? AND name BETWEEN ? AND ? LIMIT 1", (directory_id, first, last)
+        )
+        is not None
+    )
+
+
 def has_children(snapshot: Snapshot, directory_id: int) -> bool:
     return snapshot.row("SELECT 1 FROM inode WHERE parent_id = ? LIMIT 1", (directory_id,)) is not None
 
@@ -112,22 +122,25 @@ def insert_directory(
     )
 
 
-def insert_file(
-    tx: Transaction,
-    inode_id: int,
-    parent_id: int,
-    name: str,
-    *,
-    mode: int,
-    owner: str,
-    group: str,
-    mtime_ns: int,
-    content_id: int,
-) -> None:
-    tx.run(
+class FileRow(NamedTuple):
+    """A new file."""
+
+    parent_id: int
+    name: str
+    id: int
+    mode: int
+    owner: str
+    group: str
+    mtime_ns: int
+    version: int
+    content_id: int
+
+
+def insert_files(tx: Transaction, rows: Sequence[FileRow]) -> None:
+    tx.run_many(
         "INSERT INTO inode (parent_id, name, id, kind, mode, owner, grp, mtime_ns, version, content_id)"
         " VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
-        (parent_id, name, inode_id, mode, owner, group, mtime_ns, tx.seq, content_id),
+        rows,
     )
 
 
@@ -158,10 +171,14 @@ def move(tx: Transaction, inode: Inode, parent_id: int, name: str) -> None:
         "UPDATE inode SET parent_id = ?, name = ? WHERE parent_id = ? AND name = ?",
         (parent_id, name, inode.parent_id, inode.name),
     )
+    if inode.is_directory:
+        tx.memory.directories.clear()
 
 
 def delete(tx: Transaction, inode: Inode) -> None:
     """Remove one row: a file, or a directory without children."""
+    if inode.is_directory:
+        tx.memory.directories.clear()
     tx.run("DELETE FROM inode WHERE parent_id = ? AND name = ?", (inode.parent_id, inode.name))
 
 

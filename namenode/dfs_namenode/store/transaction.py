@@ -2,12 +2,18 @@
 
 Separate from the engine, so that operations and query modules depend on two small objects and not on how commits are
 grouped. A Snapshot reads one consistent state. A Transaction is one operation's share of a group commit: it reads its
-own writes, and it has a sequence number once it asks for one.
+own writes, and it has a sequence number once it asks for one. How its changes would be undone:
+
+    nothing    it has changed nothing yet
+    savepoint  its first change began a savepoint
+    group      it promised before its first change that nothing can go wrong any more (`nothing_more_to_refuse`), and
+               did without: only rolling back the whole group would undo it
+    owner      whoever made the Transaction takes care of it
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 import apsw
 
@@ -22,6 +28,33 @@ class Counters:
     seq: int
     inode: int
     content: int
+
+
+Directories = dict[str, tuple[tuple[str, ...], tuple[int, ...]]]
+"""Directories by their path, which is "" for the root: the names on the way, and the ids, the root's first."""
+
+SAVEPOINT: Final = "operation"
+Undo = Literal["nothing", "savepoint", "group", "owner"]
+
+
+@dataclass
+class Memory:
+    """What the connection that writes has read and need not read again, since nobody else writes.
+
+    Whoever changes what is remembered forgets it here; the writer forgets all of it after every roll-back.
+    """
+
+    directories: Directories = field(default_factory=dict)
+    """Those that paths led through."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """datanode.num by the datanode's id."""
+    restored_ms: int | None = None
+    """See `meta.restored_ms`; None: not read yet."""
+
+    def forget(self) -> None:
+        self.directories.clear()
+        self.numbers.clear()
+        self.restored_ms = None
 
 
 class Snapshot:
@@ -52,12 +85,22 @@ class Transaction(Snapshot):
     """One operation inside a group commit. All of it becomes durable with the group, or none."""
 
     def __init__(
-        self, connection: apsw.Connection, counters: Counters, *, now_ms: int, random_bytes: Callable[[int], bytes]
+        self,
+        connection: apsw.Connection,
+        counters: Counters,
+        *,
+        now_ms: int,
+        random_bytes: Callable[[int], bytes],
+        memory: Memory | None = None,
+        undo: Undo = "owner",
     ) -> None:
         super().__init__(connection)
         self._connection = connection
         self._counters = counters
         self._seq = 0
+        self.memory = Memory() if memory is None else memory
+        self.undo = undo
+        """How what it has changed so far would be undone."""
         self.now_ms = now_ms
         """The namenode's wall clock when the operation began."""
         self.random_bytes = random_bytes
@@ -96,9 +139,26 @@ class Transaction(Snapshot):
 
     def run(self, statement: str, values: Values = ()) -> int:
         """Execute a statement that changes rows; returns how many it changed."""
+        if self.undo == "nothing":
+            self._begin_savepoint()
         self._execute(statement, values)
         return self._connection.changes()
 
     def run_many(self, statement: str, values: Iterable[Values]) -> None:
-        """Execute a statement once for each item."""
+        """Execute a statement that changes rows once for each item."""
+        if self.undo == "nothing":
+            self._begin_savepoint()
         self._connection.executemany(statement, values)
+
+    def nothing_more_to_refuse(self) -> None:
+        """All checks are made: only a bug could make this operation fail now, so it goes without a savepoint, for which
+        every page that it changes would be copied.
+
+        If it fails nevertheless, its whole group is undone and must be repeated.
+        """
+        if self.undo == "nothing":
+            self.undo = "group"
+
+    def _begin_savepoint(self) -> None:
+        self._execute(f"SAVEPOINT {SAVEPOINT}")
+        self.undo = "savepoint"

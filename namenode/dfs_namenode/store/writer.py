@@ -1,13 +1,16 @@
 """Group commit: one thread, one connection, one fsync for as many operations as are waiting.
 
-Strategy. The thread takes what waits in a bounded queue, begins one transaction, runs each operation inside its own
-savepoint, and commits. While it waits for the disk the next group gathers by itself; nothing is ever held back to
-make a group bigger. All answers of a group, errors too, are given after its COMMIT: an error may tell what an earlier
-operation of the same group did, and that must not be known before it is durable.
+Strategy. The thread takes what waits in a bounded queue, begins one transaction, runs each operation so that it can be
+undone alone (see `transaction`), and commits. While it waits for the disk the next group gathers by itself; nothing is
+ever held back to make a group bigger. All answers of a group, errors too, are given after its COMMIT: an error may tell
+what an earlier operation of the same group did, and that must not be known before it is durable.
 
-After an exception there are three cases:
+After an exception there are four cases:
 
-    of the operation  (a DfsError, a bug, a constraint)   its savepoint is rolled back, the group goes on
+    of the operation  (a DfsError, a bug, a constraint)   its savepoint is rolled back, if it has changed anything, and
+                                                           the group goes on
+    of an operation that had nothing more to refuse        a bug, and there is no savepoint: the group is rolled back.
+                                                           The operation hears of its bug, the others: Unavailable
     the disk is full, or memory is out                     the whole group is rolled back, nothing more of it runs.
                                                            SQLite may have rolled back by itself, and then every later
                                                            statement would commit alone: that is why the group ends.
@@ -32,7 +35,7 @@ import apsw
 
 from dfs.protocol.clock import Clock
 from dfs.protocol.errors import DfsError, NoSpace, OutcomeUnknown, Unavailable
-from dfs_namenode.store.transaction import Counters, Transaction
+from dfs_namenode.store.transaction import SAVEPOINT, Counters, Memory, Transaction
 
 T = TypeVar("T")
 Fatal = Callable[[str], None]
@@ -60,6 +63,10 @@ class WriterLimits:
     """Pages of 4 KiB in the log beyond which they are moved to the database after the group."""
     idle_s: float = 2.0
     """Without work for so long the log is emptied."""
+
+
+class _SpoiledError(Exception):
+    """An operation failed that can only be undone with its whole group."""
 
 
 class _Job:
@@ -111,13 +118,16 @@ class Writer:
         self._random_bytes = random_bytes
         self._limits = limits
         self._fatal = fatal
-        self._queue: queue.Queue[_Job | None] = queue.Queue(limits.queue_max)
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = ""
         """Why nothing more is accepted; empty while it is."""
         self._gate = threading.Lock()
         self._wal_pages = 0
         self._log_has_bytes = False
         self._counters = self._load_counters()
+        self._memory = Memory()
+        self._seen_version = -1
+        """SQLite's mark of what other connections have committed: for whoever opened the database by hand."""
         connection.set_busy_timeout(_BUSY_WAIT_MS)
         connection.set_wal_hook(self._wal_grew)
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -154,12 +164,9 @@ class Writer:
         with self._gate:
             if self._closed:
                 raise Unavailable(self._closed)
-            try:
-                self._queue.put_nowait(job)
-            except queue.Full:
-                raise Unavailable(
-                    "the namenode has too many changes waiting; repeat in a moment", retry_after_s=1
-                ) from None
+            if self._queue.qsize() >= self._limits.queue_max:
+                raise Unavailable("the namenode has too many changes waiting; repeat in a moment", retry_after_s=1)
+            self._queue.put(job)
 
     def _load_counters(self) -> Counters:
         row = self._connection.execute("SELECT seq, inode, content FROM counters").fetchone()
@@ -223,6 +230,7 @@ class Writer:
         ended = False
         step = "work"
         try:
+            self._forget_if_others_wrote()
             ended = self._run_jobs(jobs)
             if self._counters != before:
                 self._connection.execute(
@@ -231,7 +239,9 @@ class Writer:
                 )
             step = "commit"
             self._connection.execute("COMMIT")
-        except (apsw.FullError, apsw.NoMemError, MemoryError, apsw.BusyError, apsw.InterruptError) as error:
+        except (
+            apsw.FullError, apsw.NoMemError, MemoryError, apsw.BusyError, apsw.InterruptError, _SpoiledError
+        ) as error:  # fmt: skip
             self._give_up(jobs, before, error, certain=step == "work")
             return ended
         except BaseException:
@@ -260,8 +270,14 @@ class Writer:
     def _run_one(self, job: _Job) -> None:
         connection, counters = self._connection, self._counters
         seq, inode, content = counters.seq, counters.inode, counters.content
-        connection.execute("SAVEPOINT operation")
-        tx = Transaction(connection, counters, now_ms=self._clock.wall_ms(), random_bytes=self._random_bytes)
+        tx = Transaction(
+            connection,
+            counters,
+            now_ms=self._clock.wall_ms(),
+            random_bytes=self._random_bytes,
+            memory=self._memory,
+            undo="nothing",
+        )
         try:
             job.result = job.work(tx)
         except (apsw.FullError, apsw.NoMemError, MemoryError, apsw.InterruptError, *FATAL_ERRORS):
@@ -270,12 +286,23 @@ class Writer:
             if not connection.in_transaction:
                 # SQLite rolled everything back on its own account: the group is lost, whatever the error is called.
                 raise apsw.InterruptError(f"the transaction is gone after: {error}") from error
-            connection.execute("ROLLBACK TO operation")
+            if tx.undo == "savepoint":
+                connection.execute(f"ROLLBACK TO {SAVEPOINT}")
+                self._memory.forget()
             counters.seq, counters.inode, counters.content = seq, inode, content
             job.error = error
             if not isinstance(error, DfsError):
                 log.error("an operation on the store failed: %r", error, exc_info=error)
-        connection.execute("RELEASE operation")
+            if tx.undo == "group":
+                raise _SpoiledError(f"an operation failed that had nothing more to refuse: {error}") from error
+        if tx.undo == "savepoint":
+            connection.execute(f"RELEASE {SAVEPOINT}")
+
+    def _forget_if_others_wrote(self) -> None:
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone() or (-1,)
+        if version != self._seen_version:
+            self._seen_version = version
+            self._memory.forget()
 
     def _give_up(self, jobs: list[_Job], before: Counters, error: BaseException, *, certain: bool) -> None:
         """Roll the group back and tell all of it.
@@ -285,6 +312,7 @@ class Writer:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._counters = before
+        self._memory.forget()
         log.error("a group of %d changes was rolled back: %s", len(jobs), error)
         if not certain:
             self._fail(
@@ -292,6 +320,10 @@ class Writer:
             )
         elif isinstance(error, apsw.FullError):
             self._fail(jobs, NoSpace("the namenode's disk is full; nothing was changed. Free space, then repeat"))
+        elif isinstance(error, _SpoiledError):
+            spoiler = jobs.pop()
+            self._fail(jobs, Unavailable("another change failed with this one; nothing was changed. Repeat it"))
+            self._deliver([spoiler])
         else:
             self._fail(jobs, Unavailable("the namenode could not do this now; nothing was changed. Repeat in a moment"))
 

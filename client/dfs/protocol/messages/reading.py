@@ -25,6 +25,8 @@ class ReadGrant(Struct, frozen=True):
     start: int
     end: int
     capability: Token
+    joined: bool = False
+    """Only the extents that name it may be read, not what lies between them."""
 
 
 class LayoutExtent(Struct, frozen=True):
@@ -49,6 +51,8 @@ class Open(Struct, frozen=True, kw_only=True):
 
 class OpenMany(Struct, frozen=True, kw_only=True):
     paths: Annotated[list[Path], Meta(max_length=OPEN_MANY_MAX)]
+    joined: bool = False
+    """Whether the reader knows what to do with joined grants, which are fewer."""
 
 
 class Locate(Struct, frozen=True, kw_only=True):

@@ -107,9 +107,7 @@ class Reader:
         buffers: list[bytearray] = []
 
         def fetch(part: Part) -> tuple[bytearray, int]:
-            buffer = buffers.pop() if buffers else bytearray(PART_SIZE)
-            if len(buffer) < part.length:
-                buffer = bytearray(part.length)
+            buffer = _a_buffer(buffers, part.length)
             self.read_part(part, memoryview(buffer)[: part.length])
             return buffer, part.length
 
@@ -135,10 +133,7 @@ class Reader:
         buffers: list[bytearray] = []
 
         def copy(part: Part) -> None:
-            # Taken and given back by one thread at a time each: list.pop and append are atomic.
-            buffer = buffers.pop() if buffers else bytearray(PART_SIZE)
-            if len(buffer) < part.length:
-                buffer = bytearray(part.length)
+            buffer = _a_buffer(buffers, part.length)
             with memoryview(buffer) as view, view[: part.length] as filled:
                 if not (keep and self._has(descriptor, part, filled)):
                     self.read_part(part, filled)
@@ -161,6 +156,16 @@ class Reader:
         if os.preadv(descriptor, [into], part.position) < part.length:
             return False
         return self._fetcher.matches(part.extent, part.start, part.end, into)
+
+
+def _a_buffer(buffers: list[bytearray], size: int) -> bytearray:
+    """One that was used before if there is one, of at least `size` bytes. Several threads may take one each."""
+    try:
+        # Not looked for first: another thread could be quicker.
+        buffer = buffers.pop()
+    except IndexError:
+        buffer = bytearray(PART_SIZE)
+    return buffer if len(buffer) >= size else bytearray(size)
 
 
 def reserve(descriptor: int, size: int, name: str) -> None:

@@ -33,6 +33,8 @@ class ChunkStore:
         self._lock = threading.Lock()
         self._claims: set[str] = set()
         self._readers: OrderedDict[str, ChunkReader] = OrderedDict()
+        self._forgotten = 0
+        """Grows whenever a file is not to be used any more: what was opened before that is not kept."""
 
     def look(self) -> list[VolumeState]:
         """The states of the volumes, looked at now. Waits for their disks."""
@@ -96,31 +98,34 @@ class ChunkStore:
     def open_now(self, chunk: str) -> ChunkReader | None:
         """A reader, kept for the next one, if it can be had without waiting for a disk; else None."""
         with self._lock:
+            forgotten = self._forgotten
             reader = self._readers.get(chunk)
             if reader is not None:
                 self._readers.move_to_end(chunk)
         if reader is None:
-            return self._open_cached(chunk)
+            return self._open_cached(chunk, forgotten)
         if not reader.is_named():
             self.forget(chunk)
             return None
         return reader
 
-    def _open_cached(self, chunk: str) -> ChunkReader | None:
+    def _open_cached(self, chunk: str, forgotten: int) -> ChunkReader | None:
         for volume in self.volumes:
             if not volume.holds_chunks:
                 continue
             try:
-                return self._kept(chunk, ChunkReader(self._disk, volume.path_of(chunk), chunk, cached=True))
+                return self._kept(chunk, ChunkReader(self._disk, volume.path_of(chunk), chunk, cached=True), forgotten)
             except (ReplicaNotFound, CorruptReplica, OSError):
                 continue  # whoever waits for the disk will find out what is the matter, if anything is
         return None
 
-    def _kept(self, chunk: str, reader: ChunkReader) -> ChunkReader:
+    def _kept(self, chunk: str, reader: ChunkReader, forgotten: int) -> ChunkReader:
+        """Keep a reader for the next one, unless a file was forgotten while it was opened: it may be that one's."""
         with self._lock:
-            self._readers[chunk] = reader
-            if len(self._readers) > READERS_MAX:
-                self._readers.popitem(last=False)
+            if self._forgotten == forgotten:
+                self._readers[chunk] = reader
+                if len(self._readers) > READERS_MAX:
+                    self._readers.popitem(last=False)
         return reader
 
     def open(self, chunk: str) -> ChunkReader:
@@ -128,7 +133,9 @@ class ChunkStore:
         reader = self.open_now(chunk)
         if reader is not None:
             return reader
-        return self._kept(chunk, self.open_afresh(chunk))
+        with self._lock:
+            forgotten = self._forgotten
+        return self._kept(chunk, self.open_afresh(chunk), forgotten)
 
     def open_afresh(self, chunk: str) -> ChunkReader:
         """A reader that looked at the file's header and footer now. Raises as `open` does."""
@@ -144,6 +151,7 @@ class ChunkStore:
     def forget(self, chunk: str) -> None:
         """Don't use the open file of that chunk any more."""
         with self._lock:
+            self._forgotten += 1
             self._readers.pop(chunk, None)
 
     def open_uncached(self, chunk: str) -> ChunkReader:
@@ -162,13 +170,17 @@ class ChunkStore:
 
         why_bad  what is wrong with it: then it goes to the quarantine; "": it was not wanted any more, to the trash
         """
-        self.forget(chunk)
         found = False
-        for volume in self.volumes:
-            if volume.holds_chunks and volume.has(chunk):
-                if not (why_bad and _quarantined(volume, chunk, why_bad, now_ms)):
-                    volume.move_to_trash(chunk, now_ms)
-                found = True
+        try:
+            for volume in self.volumes:
+                if volume.holds_chunks and volume.has(chunk):
+                    if not (why_bad and _quarantined(volume, chunk, why_bad, now_ms)):
+                        volume.move_to_trash(chunk, now_ms)
+                    found = True
+        finally:
+            # Not before the file has left its place: it could be opened again meanwhile. And an open file has a name
+            # in the trash, too, by which it would be taken for the replica.
+            self.forget(chunk)
         return found
 
 

@@ -19,7 +19,9 @@ def is_short_of_means(error: OSError) -> bool:
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _OPENAT2 = 437
-"""The number of the system call, the same on all machines; the C library has no function for it."""
+"""The number of the system call; the C library has no function for it."""
+_HAS_OPENAT2 = sys.platform.startswith("linux") and not os.uname().machine.startswith(("alpha", "ia64", "mips"))
+"""Newer calls have the same number everywhere, but on these machines, which count from elsewhere."""
 _AT_FDCWD = -100
 _RESOLVE_CACHED = 0x20
 
@@ -46,7 +48,7 @@ class Disk:
 
         Raises  BlockingIOError: memory does not know the file; OSError: that, or the system can't tell
         """
-        if not sys.platform.startswith("linux"):
+        if not _HAS_OPENAT2:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         name = os.fsencode(path)
         fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, name, _READ_CACHED_AT, _READ_CACHED_SIZE)

@@ -162,11 +162,11 @@ class ActionRunner:
     ) -> Outcome:
         """Make the place a file with that content. What it replaces is retired; None keeps what the old file had."""
         tx, old = self._tx, place.inode
+        if self._new_files.are_many():
+            self._store_new_files()
         mtime_ns = tx.now_ms * 1_000_000 if mtime_ns is None else mtime_ns
         if old is None:
             parent_id, name, inode_id = self._parents(place), place.parts[-1], tx.new_inode_id()
-            if self._new_files.are_many():
-                self._store_new_files()
             self._new_files.add_file(
                 FileRow(
                     parent_id,

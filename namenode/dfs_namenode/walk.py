@@ -46,7 +46,9 @@ class Walk:
         """Where a path leads now. Raises InvalidName."""
         above, _, name = path.rpartition("/")
         known = self._known.get(above)
-        if known is None or not name or len(path) > _PLAIN_MAX or len(known[0]) >= DEPTH_MAX:
+        # Without a slash, too, there is nothing above.
+        is_plain = path.startswith("/") and bool(name) and len(path) <= _PLAIN_MAX
+        if known is None or not is_plain or len(known[0]) >= DEPTH_MAX:
             return self.find_parts(split_path(path))
         check_name(name)
         return self._find(above, known[0] + (name,))

@@ -1,5 +1,7 @@
 """Large answers that a thread sends: whole, to readers that pause or go, when something fails, when the server ends."""
 
+import errno
+import os
 import random
 import socket
 import threading
@@ -11,11 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.applications import Starlette
 
-from contract.test_guard_and_transport import served
 from dfs.protocol import operations as o
 from dfs.protocol.bodies import Outlet, send_from_thread
 from dfs.protocol.errors import CorruptReplica
 from dfs.protocol.server import Answer, ASGIApp, Receive, Scope, Send, header, protocol_app
+from fixtures.servers import served
 
 PIECE = 1 << 20
 BODY = random.Random(20260101).randbytes(24 * PIECE + 77)
@@ -220,3 +222,37 @@ def test_a_server_that_ends_waits_for_no_thread_and_cuts_the_answer_off(
     sender.go_on.set()
     assert sender.ended.wait(10)
     assert isinstance(sender.failure, OSError)
+
+
+def test_once_the_threads_have_ended_the_loop_answers_and_no_descriptor_is_left(url: str, sender: Sender) -> None:
+    sender.threads.shutdown()
+    with dial(url) as sock:
+        counts = []
+        for _ in range(4):
+            ask(sock)
+            assert answer(sock)[1] == BODY
+            counts.append(len(os.listdir("/proc/self/fd")))
+    assert len(set(counts)) == 1
+
+
+class _DeadNetwork(socket.socket):
+    def send(self, *_: object) -> int:
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+
+def test_a_network_that_fails_is_not_taken_for_a_disk_that_does() -> None:
+    with _DeadNetwork() as sock, pytest.raises(ConnectionError):
+        Outlet(b"head", sock, 1).send(b"x")
+
+
+def test_what_could_not_be_sent_may_be_taken_back() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        outlet = Outlet(b"head", ours, len(BODY))
+        assert not outlet.send(BODY)
+        unsent = len(outlet.rest)
+        outlet.take_back(unsent - 10)
+        assert (len(outlet.rest), outlet.left) == (10, unsent - 10)
+        ours.close()
+        sent = theirs.makefile("rb").read()
+    assert sent + outlet.rest == b"head" + BODY[: len(BODY) - outlet.left]

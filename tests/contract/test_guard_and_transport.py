@@ -5,7 +5,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -25,10 +25,8 @@ from dfs.protocol.chunk_format import wire_size
 from dfs.protocol.digests import BLOCK_SIZE, block_table, root_digest
 from dfs.protocol.guard import (
     HEAD_BYTES_MAX,
-    _Server,
     bind,
     encode_request_line,
-    run_server,
 )
 from dfs.protocol.interim import INTERIM, INTERIM_EVERY_S
 from dfs.protocol.server import (
@@ -47,6 +45,7 @@ from dfs.protocol.server import (
     send_error,
 )
 from dfs.protocol.transport import Transport, patience
+from fixtures.servers import served
 
 CHUNK = "0123456789abcdef" * 2
 SEED = 20260101
@@ -105,30 +104,6 @@ def an_app(loop_only: bool = False) -> ASGIApp:
         bytes_handlers={o.PUT_CHUNK: put},
         otherwise=Starlette(routes=[Route("/{path:path}", page)]),
     )
-
-
-@contextmanager
-def served(app: ASGIApp) -> Iterator[str]:
-    servers: list[_Server] = []
-    original = _Server.__init__
-
-    def remember(self: _Server, config: object, started: Callable[[], None]) -> None:
-        original(self, config, started)  # type: ignore[arg-type]
-        servers.append(self)
-
-    sock, url = bind("127.0.0.1:0", insecure=False)
-    listening = threading.Event()
-    thread = threading.Thread(target=lambda: run_server(app, sock=sock, started=listening.set))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Server, "__init__", remember)
-        thread.start()
-        assert listening.wait(10)
-    try:
-        yield url
-    finally:
-        servers[0].should_exit = True
-        thread.join(15)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(name="url", scope="module")

@@ -487,6 +487,31 @@ def test_a_page_that_can_not_be_read_ends_the_process(
     faults.clear()
 
 
+def test_an_error_of_the_disk_before_an_operation_began_is_answered(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault: list[apsw.Error] = []
+
+    def watch(connection: apsw.Connection) -> None:
+        def trace(_: apsw.Cursor, statement: str, __: Any) -> bool:
+            if statement == "BEGIN IMMEDIATE" and fault:
+                raise fault[0]
+            return True
+
+        connection.exec_trace = trace
+
+    monkeypatch.setattr(apsw, "connection_hooks", [*apsw.connection_hooks, watch])
+    reasons: list[str] = []
+    store = open_store(fatal=reasons.append)
+    assert store.write_blocking(keep("before")) == 1
+    fault.append(apsw.IOError("injected"))
+    thread, outcome = in_thread(store, keep("during"))
+    thread.join(10)
+    assert [type(answer) for answer in outcome] == [Unavailable]
+    store.close()
+    assert len(reasons) == 1
+
+
 def test_an_error_of_the_disk_inside_an_operation_ends_the_process_and_runs_nothing_more(
     open_store: OpenStore,
 ) -> None:

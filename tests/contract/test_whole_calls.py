@@ -190,6 +190,15 @@ def test_calls_behind_one_another_are_answered_in_their_order() -> None:
     assert len(served.observed) == 606
 
 
+def test_a_call_behind_another_whose_body_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:  # F80
+    monkeypatch.setattr("dfs.protocol.guard.WHOLE_S", 0.05)
+    monkeypatch.setattr("dfs.protocol.server.IDLE_BODY_S", 0.2)
+    served = Served()
+    with serving(served.app) as (address, _):
+        received = answers(address, call(b"stat", b'{"path": "/nope"}') + call(b"cluster", b"{}")[:-1])
+    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"404", b"400"]
+
+
 def test_a_client_that_leaves_in_the_middle_of_a_body_harms_nobody() -> None:
     served = Served()
     with serving(served.app) as (address, _):

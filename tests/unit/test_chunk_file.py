@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,18 @@ from dfs_datanode.buffers import BUFFER_SIZE, BufferPool
 from dfs_datanode.chunk_file import DIRECT_MIN_BYTES, read_trailer
 from dfs_datanode.chunk_store import ChunkStore
 from dfs_datanode.disk import Disk
-from fixtures.disks import EIO, ENOSPC, EROFS, FaultyDisk, QuickDisk, header_for, make_store, store_chunk, wire_footer
+from fixtures.disks import (
+    EAGAIN,
+    EIO,
+    ENOSPC,
+    EROFS,
+    FaultyDisk,
+    QuickDisk,
+    header_for,
+    make_store,
+    store_chunk,
+    wire_footer,
+)
 
 CHUNK = "0123456789abcdef0123456789abcdef"
 OTHER = "f" * 32
@@ -392,6 +404,42 @@ def test_a_file_that_memory_knows_is_opened_without_waiting_for_the_disk(
     assert store.open_now(CHUNK) is reader
     assert reader.read_blocks_cached(0, len(data)) == data
     assert store.open_now("e" * 32) is None
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_file_that_is_retired_while_it_is_opened_is_not_kept_open(tmp_path: Path, in_memory: bool) -> None:
+    retire: list[Callable[[], object]] = []
+
+    class Meanwhile(QuickDisk):
+        """Something happens right behind an opening, or right before a file leaves its place."""
+
+        def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+            fd = super().open(path, flags, mode)
+            if retire and path.endswith(".chunk"):
+                retire.pop()()
+            return fd
+
+        def open_cached(self, path: str) -> int:
+            if not in_memory:
+                raise BlockingIOError(EAGAIN, "not in memory")
+            return self.open(path, os.O_RDONLY)
+
+        def rename(self, old: str, new: str) -> None:
+            if old.endswith(f"{CHUNK}.chunk"):
+                store.open(CHUNK)
+            super().rename(old, new)
+
+    store = make_store(tmp_path, disk=Meanwhile())
+    data = random_bytes(3 * BLOCK_SIZE)
+    store_chunk(store, CHUNK, data)
+    store.retire(CHUNK, 1000)
+    assert store.open_now(CHUNK) is None, "it is in the trash, and who opened it before has gone"
+
+    store_chunk(store, OTHER, data)
+    retire.append(lambda: store.retire(OTHER, 1000))
+    assert store.open(OTHER).read_blocks(0, len(data)) == data, "who reads already reads on"
+    assert not retire
+    assert store.open_now(OTHER) is None
 
 
 def test_a_damaged_file_is_not_opened_at_once_but_found_by_whoever_waits(

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError, Executor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 
 from dfs.protocol.digests import Buffer
@@ -251,7 +252,7 @@ class Outlet:
     def send(self, *parts: Buffer) -> bool:
         """Take the next bytes of the body; they may be overwritten afterwards. False: the reader has paused.
 
-        Raises  ConnectionError: it has gone, or the answer was cut off; OSError
+        Raises  ConnectionError: it has gone, or the answer was cut off
         """
         assert not self.rest, "whoever was told of a pause sends no more"
         self.left -= sum(map(len, parts))
@@ -267,10 +268,19 @@ class Outlet:
                     view = view[self._sock.send(view, more) :]
                 except TimeoutError:
                     until_s = 0.0
+                except OSError as error:
+                    # Also of a network that is down: whoever reads a disk meanwhile must not take it for the disk's.
+                    raise ConnectionError(f"the answer can't be sent: {error}") from error
                 if view and time.monotonic() > until_s:
                     self.rest = b"".join((view, *parts[number + 1 :]))
                     return False
         return True
+
+    def take_back(self, count: int) -> None:
+        """Let the last bytes of the rest be as if they had not been given: they will come again, from the loop."""
+        assert count <= len(self.rest), "what was sent was sent"
+        self.rest = self.rest[: len(self.rest) - count]
+        self.left += count
 
     def cut_off(self) -> None:
         """End the connection: a thread that sends learns it at once. From any thread."""
@@ -282,9 +292,13 @@ class Outlet:
         try:
             work(self)
         finally:
-            # Not while another thread uses the descriptor: its number may be somebody else's at once.
-            with self._gate:
-                self._sock.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give the descriptor back. Not by others while `run` goes on, or is still to begin."""
+        # Not while another thread uses the descriptor: its number may be somebody else's at once.
+        with self._gate:
+            self._sock.close()
 
 
 async def send_from_thread(
@@ -304,16 +318,25 @@ async def send_from_thread(
     outlet = Outlet(*taken, length)
     try:
         working = asyncio.get_running_loop().run_in_executor(threads, outlet.run, work)
-        try:
-            await asyncio.wait([working])
-        except asyncio.CancelledError:
-            # The server ends. The thread learns it as soon as it sends; a disk may hold it for longer.
-            outlet.begun = True
-            outlet.cut_off()
-            working.add_done_callback(_forget)
-            raise
+    except RuntimeError:
+        # The threads have been told to end.
+        outlet.close()
+        connection.keep_writing()
+        return None
+    try:
+        await asyncio.wait([working])
+    except asyncio.CancelledError:
+        # The server ends. The thread learns it as soon as it sends; a disk may hold it for longer.
+        outlet.cut_off()
+        working.add_done_callback(partial(_forget, outlet))
+        await cut_off(scope)
+        raise
+    try:
         working.result()
     except BaseException:
+        if working.cancelled():
+            # No thread ever began with it.
+            outlet.close()
         if outlet.begun:
             await cut_off(scope)
         else:
@@ -326,7 +349,9 @@ async def send_from_thread(
     return outlet
 
 
-def _forget(working: "asyncio.Future[None]") -> None:
+def _forget(outlet: Outlet, working: "asyncio.Future[None]") -> None:
     """Nobody waits for it any more; what it met is the consequence of that."""
-    if not working.cancelled():
+    if working.cancelled():
+        outlet.close()
+    else:
         working.exception()

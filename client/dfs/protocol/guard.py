@@ -71,8 +71,8 @@ def encode_request_line(head: bytes) -> bytes:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol behind limits. Its own state is one partial head, its size, a call that waits for its body,
-    and three timers."""
+    """uvicorn's protocol behind limits. Its own state is one partial head, its size, the request whose turn it is, a
+    call that waits for its body, and three timers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -83,10 +83,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._whole: RequestResponseCycle | None = None
         """A call that will be answered without ASGI once its body is there."""
+        self._answered: RequestResponseCycle | None = None
+        """The request whose turn it is; `cycle` is the last one that came, which may be far behind it."""
         self._whole_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_TIMEOUT_S, self._head_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._answered is not None:
+            # uvicorn tells the last one that came alone: this one would go on for nobody, and fail in writing.
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
         self._stop_head_timer()
         self._stop_write_timer()
@@ -98,6 +104,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_received(data)
         else:
             super().data_received(data)
+        self._watch_whole()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # A call behind the one that was answered begins now, and its body may never come.
+        self._watch_whole()
+
+    def _watch_whole(self) -> None:
         if self._whole is not None and self._whole_timer is None:
             self._whole_timer = self.loop.call_later(WHOLE_S, self._whole_late)
 
@@ -158,6 +172,7 @@ class GuardedProtocol(HttpToolsProtocol):
     # --- calls without ASGI ---------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
         if (
             isinstance(app, WholeCalls)
             and cycle.more_body
@@ -211,6 +226,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if cycle.disconnected:
             return
         lines = self._head_of(cycle, answer, len(answer.body))
+        cycle.waiting_for_100_continue = False
         cycle.response_started = cycle.response_complete = True
         if len(answer.body) <= WHOLE_BYTES_MAX:
             lines.append(answer.body)
@@ -363,9 +379,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """The head has been sent, and of the body all but `rest`, which leaves now, and `left` bytes behind that."""
         cycle = self.cycle
         assert cycle.scope is scope, "one answer after the other"
+        cycle.response_started = True
+        # Or it would be written into the body, as soon as somebody asks whether the reader is still there.
+        cycle.waiting_for_100_continue = False
         if cycle.disconnected or self.transport.is_closing():
             return
-        cycle.response_started = True
         if rest:
             self.transport.write(rest)
         if left:
@@ -380,7 +398,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def keep_writing(self) -> None:
         """Nothing of the answer has been sent: it leaves the loop's way, if at all."""
-        self.flow.resume_reading()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
 
 # --- running ----------------------------------------------------------------------------------------------------

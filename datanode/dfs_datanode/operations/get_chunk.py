@@ -40,7 +40,9 @@ from dfs_datanode.operations.small_get import ON_LOOP_MAX, read_now, read_spans,
 from dfs_datanode.throttle import TokenBucket
 
 PIECE_BYTES = 1 << 20
-"""Read, checked and sent at once."""
+"""Read, checked and sent at once by a thread."""
+LOOP_PIECE_BYTES = 256 << 10
+"""By the loop, which may hold three of them for each reader, and serves those that are slow: there may be thousands."""
 PAUSE_MAX_S = 2.0
 """The longest that a repair waits for its next piece: the puller takes a longer silence for a failure."""
 
@@ -211,13 +213,19 @@ class GetChunk:
                 if last < end:
                     reader.will_read(*_piece(start, end, last, reader.length))
                 begun = True
-                goes_on = outlet.send(*parts, piece[max(0, start - first) : end - first])
+                body = piece[max(0, start - first) : end - first]
+                goes_on = outlet.send(*parts, body)
                 position, parts = last, ()
+            if not goes_on:
+                # The loop reads it again when the reader wants it, rather than hold it until then.
+                again = _from_block(min(position, end) - min(len(outlet.rest), len(body)), start)
+                if again < min(position, end):
+                    outlet.take_back(min(position, end) - again)
+                    position = again
 
         self._senders_free -= 1
         try:
-            length = len(prefix) + end - start
-            outlet = await send_from_thread(scope, _HEAD, length, self._senders, work)
+            await send_from_thread(scope, _HEAD, len(prefix) + end - start, self._senders, work)
         except (CorruptReplica, OSError) as error:
             if not begun:
                 raise
@@ -225,8 +233,9 @@ class GetChunk:
             return end
         finally:
             self._senders_free += 1
-        if outlet is not None:
-            self.bytes_sent += length - outlet.left
+            if position > start:
+                # Also if it ended early.
+                self.bytes_sent += len(prefix) + min(position, end) - start
         return position
 
     def _buffer(self) -> memoryview:
@@ -238,7 +247,7 @@ class GetChunk:
 
     async def _send_from_loop(self, rest: "_Rest", scope: Scope, receive: Receive, send: Send) -> None:
         reader, capability, start, end = rest.reader, rest.capability, rest.start, rest.end
-        position, first_end = _piece(start, end, rest.position, reader.length)
+        position, first_end = _piece(start, end, rest.position, reader.length, LOOP_PIECE_BYTES)
         begun = rest.position > start
         try:
             # The first piece is read before the answer begins, so that a bad replica is an error and not a short body.
@@ -252,10 +261,13 @@ class GetChunk:
                 await self._begin(send, len(rest.prefix) + end - start)
                 begun = True
                 if rest.prefix:
+                    self.bytes_sent += len(rest.prefix)
                     await send({"type": "http.response.body", "body": rest.prefix, "more_body": True})
             async with _watching(receive) as gone:
                 while not gone.is_set():
-                    following = _piece(start, end, first_end, reader.length) if first_end < end else None
+                    following = None
+                    if first_end < end:
+                        following = _piece(start, end, first_end, reader.length, LOOP_PIECE_BYTES)
                     # Read on while this piece travels, so that the disk and the network work at the same time.
                     reading = None if following is None else asyncio.ensure_future(self._read(reader, *following))
                     try:
@@ -442,11 +454,16 @@ def check_whole(capability: Capability, chunk_length: int) -> None:
         )
 
 
-def _piece(start: int, end: int, position: int, chunk_length: int) -> tuple[int, int]:
-    """Whole blocks, at most PIECE_BYTES of them, that cover [start, end) from `position` on."""
+def _from_block(position: int, start: int) -> int:
+    """Where the first block begins that is at `position` or behind it, and behind `start`."""
+    return max(-(-position // BLOCK_SIZE), start // BLOCK_SIZE + 1) * BLOCK_SIZE
+
+
+def _piece(start: int, end: int, position: int, chunk_length: int, size: int = PIECE_BYTES) -> tuple[int, int]:
+    """Whole blocks, at most `size` bytes of them, that cover [start, end) from `position` on."""
     assert start <= position < end
     piece_start = position // BLOCK_SIZE * BLOCK_SIZE
-    piece_end = min(piece_start + PIECE_BYTES, -(-end // BLOCK_SIZE) * BLOCK_SIZE, chunk_length)
+    piece_end = min(piece_start + size, -(-end // BLOCK_SIZE) * BLOCK_SIZE, chunk_length)
     return piece_start, piece_end
 
 

@@ -13,7 +13,7 @@ from dfs_namenode.store.namespace import FileRow
 from dfs_namenode.store.transaction import Transaction
 
 WAITING_MAX = 4096
-"""Files that wait; a draft's commit can make any number."""
+"""Files, and contents, that wait; a draft's commit can make any number."""
 
 
 class NewFiles:
@@ -38,7 +38,7 @@ class NewFiles:
 
     def are_many(self) -> bool:
         """Whether they should be stored before more are added."""
-        return len(self._files) >= WAITING_MAX
+        return max(len(self._files), len(self._contents)) >= WAITING_MAX
 
     def hides(self, place: Place) -> bool:
         """Whether the place may be something else once the rows are in: then store them, and find it again."""

@@ -227,6 +227,9 @@ class Writer:
                 jobs, Unavailable("somebody else holds the store's write lock; repeat in a moment", retry_after_s=1)
             )
             return False
+        except BaseException:
+            self._fail(jobs, Unavailable("the namenode's store failed before this began; repeat in a moment"))
+            raise
         ended = False
         step = "work"
         try:

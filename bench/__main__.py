@@ -9,6 +9,7 @@ Peers that are found running are measured by the same clients (`peers.found`).
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -43,8 +44,8 @@ SETTINGS = {
 }
 """Removed files leave the disk at once; the command to do so comes with the answer to a heartbeat."""
 COLLECT_TIMEOUT_S = 60.0
-_FREE_ENOUGH_BYTES = 64 << 20
-"""What may be left of removed files: packs of which something lives, files being moved."""
+_STILL_S = 3.0
+"""Three heartbeats: nothing that was told to go is left if the used space did not shrink for so long."""
 
 
 def main() -> int:
@@ -91,6 +92,8 @@ def main() -> int:
     goals = () if options.quick else GOALS
     sys.stdout.write("\n".join([*report.heading(facts), *report.lines(found, goals, results.failures)]) + "\n")
     _write(report.document(facts, found, goals, results.failures), plots=not options.no_plots)
+    if results.interrupted:
+        return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if results.failures else EXIT_OK
 
 
@@ -153,11 +156,15 @@ def _cluster(directory: str) -> Iterator[tuple[Mini, Client]]:
 def _collect(fs: Client) -> None:
     """Wait until what was removed is off the disks, so that its removal is in nobody's figures. Not for ever."""
     deadline = time.monotonic() + COLLECT_TIMEOUT_S
-    while time.monotonic() < deadline:
+    least, since = math.inf, 0.0
+    while (now := time.monotonic()) < deadline:
         fs.collect_garbage()
         status = fs.status()
         used = sum(node.used_bytes for node in status.datanodes)
-        if not status.waiting_for_deletion and used < _FREE_ENOUGH_BYTES:
+        if status.waiting_for_deletion or used < least:
+            least, since = used, now
+        elif now - since >= _STILL_S:
+            # What is left is no removed file: packs of which something lives, backups of the namenode.
             return
         time.sleep(0.3)
 

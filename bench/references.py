@@ -59,6 +59,7 @@ def _dd_command(lab: Lab, path: str, *more: str) -> list[str]:
 
 def _dd(lab: Lab) -> Iterator[Sample]:
     path = lab.local("dd")
+    lab.touch_memory(lab.scale.big_bytes)
     yield _run(lab, _figure("write + fsync", "dd"), [_dd_command(lab, path)], lab.scale.big_bytes / GIB)
     os.unlink(path)
 
@@ -67,6 +68,7 @@ def _dd_together(lab: Lab) -> Iterator[Sample]:
     """As many bytes reach the disk as with three copies; the rate counts them once, as a store's does."""
     paths = [lab.local(f"dd{number}") for number in range(COPIES)]
     commands = [_dd_command(lab, path) for path in paths]
+    lab.touch_memory(COPIES * lab.scale.big_bytes)
     yield _run(lab, _figure("three at once, write + fsync", "dd"), commands, lab.scale.big_bytes / GIB)
     for path in paths:
         os.unlink(path)
@@ -92,6 +94,7 @@ def _page_cache(lab: Lab) -> Iterator[Sample]:
     yield _run(lab, _figure("read, cold", "dd"), [read], gib)
     copy = lab.local("copy")
     lab.source(lab.scale.big_bytes)
+    lab.touch_memory(lab.scale.big_bytes)
     yield _run(lab, _figure("copy + fsync", "cp"), [["sh", "-c", f"cp '{source}' '{copy}' && sync '{copy}'"]], gib)
     os.unlink(copy)
 
@@ -103,10 +106,12 @@ def _curl(web: Nginx) -> Chain:
         source, gib = lab.source(lab.scale.big_bytes), lab.scale.big_bytes / GIB
         url, output = f"{web.url}/curl.bin", lab.local("curl-output")
         put = ["curl", "-sfS", "-T", source, url]
+        lab.touch_memory(lab.scale.big_bytes)
         yield _run(lab, _figure("put, no fsync", "nginx + curl"), [put], gib)
         get = ["curl", "-sfS", "-o", "/dev/null", url]
         lab.meter.run(get)
         yield _run(lab, _figure("get > /dev/null, warm", "nginx + curl"), [get], gib)
+        lab.touch_memory(lab.scale.big_bytes)
         yield _run(lab, _figure("get to a file, warm", "nginx + curl"), [["curl", "-sfS", "-o", output, url]], gib)
         os.unlink(output)
         lab.meter.run(["curl", "-sfS", "-X", "DELETE", url])

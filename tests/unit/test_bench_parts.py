@@ -154,6 +154,20 @@ def test_what_fails_is_told_and_the_rest_goes_on() -> None:
     assert results.failures == ["start, round 1: it broke"]
 
 
+def test_an_interrupt_ends_it_and_what_was_measured_is_kept() -> None:
+    def interrupted(_: Lab) -> Iterator[Sample]:
+        yield Sample(Figure("start", "before"), 1.0, 1.0)
+        raise KeyboardInterrupt
+
+    workload = Workload(
+        "start", "", lambda _: [interrupted, lambda _: iter([Sample(Figure("start", "after"), 1.0, 1.0)])]
+    )
+    results = run_all(laboratory(), [workload], rounds=2, references={}, tell=lambda _: None)
+    assert [sample.figure.case for sample in results.samples] == ["before"]
+    assert results.interrupted
+    assert not results.failures
+
+
 def test_what_a_chain_keeps_is_removed_when_all_rounds_of_its_workload_are_over() -> None:
     happened: list[str] = []
 

@@ -23,6 +23,8 @@ class Results:
     samples: list[Sample] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """Chains that ended with an error, a sentence each: their further figures are missing."""
+    interrupted: bool = False
+    """Somebody had enough: what was measured until then is there."""
 
 
 def run(
@@ -33,8 +35,27 @@ def run(
     references: References,
     tell: Callable[[Sample], None],
 ) -> Results:
-    """Everything, round by round. What fails is told in the results, and the rest goes on."""
+    """Everything, round by round. What fails is told in the results, and the rest goes on.
+
+    An interrupt ends it, and the figures of the minutes before are not lost. What was kept is then left to those who
+    made the lab, who remove the directories with all that is in them.
+    """
     results = Results()
+    try:
+        _run(lab, workloads, rounds, references, tell, results)
+    except KeyboardInterrupt:
+        results.interrupted = True
+    return results
+
+
+def _run(
+    lab: Lab,
+    workloads: Sequence[Workload],
+    rounds: int,
+    references: References,
+    tell: Callable[[Sample], None],
+    results: Results,
+) -> None:
     for workload in workloads:
         chains = list(workload.chains(lab))
         if workload.name in references:
@@ -53,4 +74,3 @@ def run(
             lab.tidy()
         except (DfsError, OSError) as error:
             results.failures.append(f"{workload.name}, afterwards: {error}")
-    return results

@@ -55,6 +55,7 @@ def _big(lab: Lab, target: Target) -> Iterator[Sample]:
     local, path, output = lab.source(size), lab.fresh(target), lab.local("output")
     durable = size * copies(target) if target.subject == OURS else 0
     figure = _gib("big", case(target, "put"), target)
+    lab.touch_memory(size)
     sample, _ = lab.clients(
         figure, target, "put_file", [{"local": local, "path": path}], gib=gib, durable_bytes=durable
     )
@@ -69,6 +70,7 @@ def _big(lab: Lab, target: Target) -> Iterator[Sample]:
     sample, _ = lab.clients(_gib("big", case(target, "get, warm"), target), target, "drain", reading, gib=gib)
     yield sample
     figure = _gib("big", case(target, "get to a file, warm"), target)
+    lab.touch_memory(size)
     sample, _ = lab.clients(figure, target, "get_file", [{"path": path, "local": output}], gib=gib)
     yield sample
     _remove(lab, target, path)

@@ -8,7 +8,7 @@ import click
 from dfs.cli.failures import SomeFailed
 from dfs.cli.session import Session, remote_command
 from dfs.cli.show import print_json
-from dfs.protocol.errors import EXIT_SOME_FAILED
+from dfs.protocol.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from dfs.bench.samples import Sample
@@ -27,7 +27,7 @@ def bench_command(session: Session, workloads: tuple[str, ...], rounds: int, qui
     Workloads: big parallel tree small ranges names commits listing start (all if none is named), and namespace, which
     starts namenodes of its own. They work in a directory that is removed at the end; what they stored takes space until
     its grace is over. Medians and spreads of all rounds; clients are processes; CPU seconds are those of the clients
-    and of the servers that run on this machine.
+    and of the servers that run on this machine. Ctrl-C ends it, and shows what was measured until then.
     """
     from dfs.bench import report
     from dfs.bench.goals import GOALS
@@ -45,6 +45,8 @@ def bench_command(session: Session, workloads: tuple[str, ...], rounds: int, qui
         print_json(report.document(facts, found, goals, results.failures))
     else:
         sys.stdout.write("\n".join([*report.heading(facts), *report.lines(found, goals, results.failures)]) + "\n")
+    if results.interrupted:
+        raise SomeFailed(EXIT_INTERRUPTED)
     if results.failures:
         raise SomeFailed(EXIT_SOME_FAILED)
 

@@ -247,8 +247,12 @@ class GetChunk:
 
     async def _send_from_loop(self, rest: "_Rest", scope: Scope, receive: Receive, send: Send) -> None:
         reader, capability, start, end = rest.reader, rest.capability, rest.start, rest.end
-        position, first_end = _piece(start, end, rest.position, reader.length, LOOP_PIECE_BYTES)
         begun = rest.position > start
+        position, first_end = _piece(start, end, rest.position, reader.length)
+        if begun or first_end < end:
+            position, first_end = _piece(start, end, rest.position, reader.length, LOOP_PIECE_BYTES)
+        # Else all of it is verified before it is answered: who repairs from damaged replicas counts on an error that
+        # names no more than so many bytes (`pull.SMALL_BYTES`).
         try:
             # The first piece is read before the answer begins, so that a bad replica is an error and not a short body.
             # That it is small and in memory has been tried already.

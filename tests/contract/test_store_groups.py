@@ -38,29 +38,15 @@ from dfs_namenode.operations.commit import commit
 from dfs_namenode.operations.stage import stage
 from dfs_namenode.store import new_files, oplog
 from dfs_namenode.store.new_files import NewFiles
-from dfs_namenode.store.sqlite import SqliteStore
 from dfs_namenode.store.transaction import Transaction
 from dfs_namenode.walk import Walk
-from fixtures.namenode_store import ANYBODY, Bench, FakeClock, piece
+from fixtures.namenode_store import ANYBODY, Bench, bench_in, piece
 
 NAMES = ["a", "ü", "\uff5e", "A", "b", "a.", "aa", "é", "\U0001f600", "~", " "]
 """Their order is another one by UTF-16, by alphabet, and by bytes."""
 Request = Commit | Stage
 BUG = ("bug",)
 REPEAT = [error.__name__ for error in (Unavailable, NoSpace, OutcomeUnknown)]
-
-
-@contextmanager
-def bench_in(directory: Path) -> Iterator[Bench]:
-    clock = FakeClock()
-    store = SqliteStore.open(str(directory), clock=clock)
-    bench = Bench(store, clock)
-    try:
-        yield bench
-        bench.check_references()
-    finally:
-        bench.close()
-        store.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ remembers nothing.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,10 @@ from dfs.protocol.errors import DfsError, FileExists, FileNotFound, InvalidName,
 from dfs.protocol.messages import Action, AppendFile, Copy, MakeDirectory, PutFile, Remove, Rename
 from dfs_namenode import actions as actions_module
 from dfs_namenode.store import new_files
-from dfs_namenode.store.sqlite import DATABASE_NAME, SqliteStore
-from fixtures.namenode_store import Bench, FakeClock, piece
+from dfs_namenode.store.sqlite import DATABASE_NAME
+from fixtures.namenode_store import Bench, bench_in, piece
 
 NAMES = [f"f{number:02}" for number in range(actions_module.MANY + 4)]
-
-
-@contextmanager
-def bench_in(directory: Path) -> Iterator[Bench]:
-    clock = FakeClock()
-    store = SqliteStore.open(str(directory), clock=clock)
-    bench = Bench(store, clock)
-    try:
-        yield bench
-        bench.check_references()
-    finally:
-        bench.close()
-        store.close()
 
 
 @pytest.fixture

@@ -137,9 +137,13 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("request_bytes", CALLS.values(), ids=CALLS.keys())
-def test_a_call_is_answered_as_on_any_other_server(request_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    direct, portable = Served(), Served()
+def require_same_answers(
+    direct: "Served | ServedChunks",
+    portable: "Served | ServedChunks",
+    request_bytes: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On our own server and on another one, whose observers must have seen the same as well."""
     with serving(direct.app) as (address, _):
         ours = answers(address, request_bytes)
     monkeypatch.setattr("dfs.protocol.guard.GuardedProtocol", H11Protocol)
@@ -147,6 +151,12 @@ def test_a_call_is_answered_as_on_any_other_server(request_bytes: bytes, monkeyp
         theirs = answers(address, request_bytes)
     assert essence(ours) == essence(theirs)
     assert direct.observed == portable.observed
+
+
+@pytest.mark.parametrize("request_bytes", CALLS.values(), ids=CALLS.keys())
+def test_a_call_is_answered_as_on_any_other_server(request_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    direct, portable = Served(), Served()
+    require_same_answers(direct, portable, request_bytes, monkeypatch)
     assert direct.observed
 
 
@@ -294,13 +304,7 @@ def test_a_read_of_a_chunk_is_answered_as_on_any_other_server(
     request_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     direct, portable = ServedChunks(), ServedChunks()
-    with serving(direct.app) as (address, _):
-        ours = answers(address, request_bytes)
-    monkeypatch.setattr("dfs.protocol.guard.GuardedProtocol", H11Protocol)
-    with serving(portable.app) as (address, _):
-        theirs = answers(address, request_bytes)
-    assert essence(ours) == essence(theirs)
-    assert direct.observed == portable.observed
+    require_same_answers(direct, portable, request_bytes, monkeypatch)
     assert len(direct.observed) == 1
 
 

@@ -166,9 +166,16 @@ async def send_text(
         (b"content-length", b"%d" % len(body)),
         *headers,
     ]
+    await send_leaving_body(send, status, start, body, unread)
+
+
+async def send_leaving_body(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes, unread: Receive | None
+) -> None:
+    """Send an answer. What of the request's body was left unread is thrown away, and the connection closes."""
     if unread is not None:
-        start.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": start})
+        headers = [*headers, (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": unread is not None})
     if unread is not None:
         await throw_away(unread)

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from dfs.protocol import errors as e
-from dfs.protocol.http_files import caller_of, path_of
+from dfs.protocol.http_files import caller_of, path_of, send_leaving_body
 from dfs.protocol.messages import Entry
-from dfs.protocol.server import Caller, Receive, Scope, Send, throw_away
+from dfs.protocol.server import Caller, Receive, Scope, Send
 
 PREFIX = "/webhdfs/v1"
 USER = "user.name"
@@ -191,13 +191,7 @@ async def send_body(
         (b"x-content-type-options", b"nosniff"),
         *headers,
     ]
-    if unread is not None:
-        start.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": start})
-    await send({"type": "http.response.body", "body": body, "more_body": unread is not None})
-    if unread is not None:
-        await throw_away(unread)
-        await send({"type": "http.response.body", "body": b""})
+    await send_leaving_body(send, status, start, body, unread)
 
 
 def query_of(scope: Scope) -> Parameters:
